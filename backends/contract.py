@@ -1,0 +1,122 @@
+"""The contract between the suite and an adapter, in one place. An adapter imports nothing from here: it is structural.
+
+An adapter is a module, a class (called without arguments) or an object with the two functions of `Operation`.
+Everything else is optional, and what is missing is reported as *not offered*.
+
+**Arrays** are NumPy arrays in and out. x and dy are (N, C, *spatial), of the dtype under test; C is always axis 1 and
+the memory may be laid out in any way (strides, channels last, overlapping). weight, bias, running_mean, running_var,
+and the gradients of the first two, are (C,): of x's dtype, or float32 where x is float16 or bfloat16 (bfloat16 is
+`ml_dtypes.bfloat16`). Returned arrays have the same dtypes and shapes, and share no memory with anything given.
+
+**momentum** weighs the new value: running = (1 - momentum) * running + momentum * batch. Convert if yours differs.
+
+**Refusing**: raise NotImplementedError for what the backend does not offer (a rank, a dtype, ...). Any other exception
+on ordinary input is reported as a crash; on input that a backend may refuse (one value a channel, an empty batch,
+eps = 0) it counts as a refusal.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, Protocol, TypedDict
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Operation(Protocol):
+    """What every adapter offers: a training step and an evaluation, as functions without memory."""
+
+    def train(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        """y, and the new running mean and running variance."""
+
+    def evaluate(
+        self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
+    ) -> Array:
+        """y, from the running statistics."""
+
+
+class Gradients(Protocol):
+    """Optional: the backend's own gradients of sum(dy * y), in training and in evaluation."""
+
+    def train_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """dx, dweight and dbias, through the statistics of the batch."""
+
+    def evaluate_gradients(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        dy: Array,
+        *,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        """dx, dweight and dbias, with the running statistics as constants."""
+
+
+class Layer(Protocol):
+    """A batch norm layer of the framework, as its users build it."""
+
+    def train(self, x: Array) -> Array:
+        """y of one step in training mode; moves the state."""
+
+    def evaluate(self, x: Array) -> Array:
+        """y in evaluation mode."""
+
+    def state(self) -> Mapping[str, Array]:
+        """The layer's weight, bias, running_mean and running_var, (C,) each."""
+
+
+class HasLayer(Protocol):
+    """Optional: the framework's layer, for default values, initial state, and what happens over several steps."""
+
+    def layer(self, num_features: int, *, ndim: int, dtype: str, **options: float | None) -> Layer:
+        """A new layer for x with `ndim` axes and `num_features` channels.
+
+        `options` may hold eps and momentum (None: average all batches equally). What it does not hold is left to the
+        framework's own default.
+        """
+
+
+class Deviation(TypedDict):
+    """A known deviation, declared in an adapter's `deviations`. The run is green exactly if all is as declared."""
+
+    claim: str
+    rival: str
+    """The rival's name, as the matrix prints it."""
+    versions: str
+    """The framework's versions that behave so, as PEP 440 specifiers: ">=2.0", "" for all."""
+    reason: str
+    link: str
+    """Where the framework documents it, or "undocumented"."""
+    dtypes: NotRequired[Sequence[str]]
+    """The dtypes it concerns; all, if absent."""
+
+
+class About(Protocol):
+    """Optional attributes that describe the adapter."""
+
+    name: str
+    """What the matrix calls it; the file's or class's name if absent."""
+    version: str
+    """The framework's version; "unknown" if absent."""
+    dtypes: Sequence[str]
+    """Of "float64", "float32", "bfloat16" and "float16"; the first two if absent."""
+    deviations: Sequence[Deviation]
+    unavailable: str
+    """Why it cannot run on this machine; empty if it can."""
+    script: str
+    """Python source for stand-alone scripts: imports, and `train` and `evaluate` (and the gradients) as functions."""

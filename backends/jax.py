@@ -1,0 +1,119 @@
+"""JAX has no batch norm, but its normalization: `jax.nn.standardize` with its defaults, around it what a user adds."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array as JaxArray
+from jax import numpy as jnp
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+jax.config.update("jax_enable_x64", True)  # without it JAX computes float64 in float32
+
+
+def _per_channel(values: JaxArray, ndim: int) -> JaxArray:
+    return values.reshape(1, -1, *[1] * (ndim - 2))
+
+
+def _train(x, weight, bias, running_mean, running_var, momentum, eps):  # type: ignore[no-untyped-def]
+    axes = (0, *range(2, x.ndim))
+    y = jax.nn.standardize(x, axes, epsilon=eps) * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)
+    wide = x.astype(running_mean.dtype)
+    mean, var = wide.mean(axes), wide.var(axes, ddof=1)
+    return (
+        y.astype(x.dtype),
+        (1 - momentum) * running_mean + momentum * mean,
+        (1 - momentum) * running_var + momentum * var,
+    )
+
+
+def _evaluate(x, weight, bias, running_mean, running_var, eps):  # type: ignore[no-untyped-def]
+    mean, var = _per_channel(running_mean, x.ndim), _per_channel(running_var, x.ndim)
+    axes = (0, *range(2, x.ndim))
+    y = jax.nn.standardize(x, axes, mean, var, eps) * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)
+    return y.astype(x.dtype)
+
+
+def _train_gradients(x, weight, bias, dy, eps):  # type: ignore[no-untyped-def]
+    state = jnp.zeros_like(weight), jnp.ones_like(weight)
+    _, pullback = jax.vjp(lambda *leaves: _train(*leaves, *state, 0.0, eps)[0], x, weight, bias)
+    return pullback(dy)
+
+
+def _evaluate_gradients(x, weight, bias, running_mean, running_var, dy, eps):  # type: ignore[no-untyped-def]
+    _, pullback = jax.vjp(lambda *leaves: _evaluate(*leaves, running_mean, running_var, eps), x, weight, bias)
+    return pullback(dy)
+
+
+def _arrays(results: Any) -> Any:
+    return jax.tree.map(lambda result: np.array(result), results)
+
+
+class Jax:
+    """Eager: each primitive is dispatched by itself."""
+
+    name = "jax"
+    version = jax.__version__
+    dtypes = ("float64", "float32", "bfloat16", "float16")
+    deviations = (
+        {
+            "claim": "precision.cancellation",
+            "rival": "one pass",
+            "versions": ">=0.4.30",
+            "reason": "standardize computes the variance as mean(x^2) - mean(x)^2 unless algorithm='stable' is asked for",
+            "link": "https://docs.jax.dev/en/latest/_autosummary/jax.nn.standardize.html",
+            "dtypes": ("float64", "float32"),
+        },
+    )
+
+    def _function(self, function: Any) -> Any:
+        return function
+
+    def train(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        momentum: float,
+        eps: float,
+    ) -> Any:
+        given = map(jnp.asarray, (x, weight, bias, running_mean, running_var))
+        return _arrays(self._function(_train)(*given, momentum, eps))
+
+    def evaluate(
+        self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
+    ) -> Any:
+        given = map(jnp.asarray, (x, weight, bias, running_mean, running_var))
+        return _arrays(self._function(_evaluate)(*given, eps))
+
+    def train_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Any:
+        return _arrays(self._function(_train_gradients)(*map(jnp.asarray, (x, weight, bias, dy)), eps))
+
+    def evaluate_gradients(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        dy: Array,
+        *,
+        eps: float,
+    ) -> Any:
+        given = map(jnp.asarray, (x, weight, bias, running_mean, running_var, dy))
+        return _arrays(self._function(_evaluate_gradients)(*given, eps))
+
+
+class JaxJit(Jax):
+    """The same functions compiled as a whole, once for each shape and dtype."""
+
+    name = "jax-jit"
+    _compiled = {f: jax.jit(f) for f in (_train, _evaluate, _train_gradients, _evaluate_gradients)}
+
+    def _function(self, function: Any) -> Any:
+        return self._compiled[function]

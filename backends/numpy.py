@@ -1,0 +1,122 @@
+"""Batch norm as one would write it in NumPy: vectorized, half precision summed in float32, memory layout kept."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def _per_channel(values: Array, ndim: int) -> Array:
+    return values.reshape(1, -1, *[1] * (ndim - 2))
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+
+
+def _moments(x: Array) -> tuple[Array, Array, Array]:
+    """Centered x, mean and biased variance over everything but the channels, in float32 or wider."""
+    axes = (0, *range(2, x.ndim))
+    wide = _wide(x)
+    mean = wide.mean(axes, keepdims=True)
+    centered = wide - mean
+    return centered, mean.ravel(), np.square(centered).mean(axes)
+
+
+class NumPy:
+    """The operation, its gradients and a small layer."""
+
+    name = "numpy"
+    version = np.__version__
+    dtypes = ("float64", "float32", "float16")
+
+    def train(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        size = x.size // x.shape[1]
+        if size < 2:
+            raise ValueError(f"training needs more than one value per channel, got x of shape {x.shape}")
+        centered, mean, var = _moments(x)
+        scale = weight / np.sqrt(var + eps)
+        y = centered * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
+        sample_var = var * (size / (size - 1))
+        return (
+            y.astype(x.dtype, copy=False),
+            running_mean + momentum * (mean - running_mean),
+            running_var + momentum * (sample_var - running_var),
+        )
+
+    def evaluate(
+        self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
+    ) -> Array:
+        scale = weight / np.sqrt(running_var + eps)
+        y = (x - _per_channel(running_mean, x.ndim)) * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
+        return y.astype(x.dtype, copy=False)
+
+    def train_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, Array, Array]:
+        axes = (0, *range(2, x.ndim))
+        centered, _, var = _moments(x)
+        root = 1 / np.sqrt(var + eps)
+        x_hat, wide_dy = centered * _per_channel(root, x.ndim), _wide(dy)
+        dweight, dbias = (wide_dy * x_hat).sum(axes), wide_dy.sum(axes)
+        size = x.size // x.shape[1]
+        share = _per_channel(dbias / size, x.ndim) + x_hat * _per_channel(dweight / size, x.ndim)
+        dx = _per_channel(weight * root, x.ndim) * (wide_dy - share)
+        return dx.astype(x.dtype, copy=False), dweight, dbias
+
+    def evaluate_gradients(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        dy: Array,
+        *,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        axes = (0, *range(2, x.ndim))
+        root, wide_dy = 1 / np.sqrt(running_var + eps), _wide(dy)
+        x_hat = (x - _per_channel(running_mean, x.ndim)) * _per_channel(root, x.ndim)
+        dx = wide_dy * _per_channel(weight * root, x.ndim)
+        return dx.astype(x.dtype, copy=False), (wide_dy * x_hat).sum(axes), wide_dy.sum(axes)
+
+    def layer(self, num_features: int, *, ndim: int, dtype: str, **options: float | None) -> "Layer":
+        return Layer(num_features, np.promote_types(dtype, np.float32), **options)
+
+
+class Layer:
+    """weight, bias and running statistics around the operation; momentum None averages all batches equally."""
+
+    def __init__(
+        self, num_features: int, dtype: np.dtype[Any], eps: float | None = 1e-5, momentum: float | None = 0.1
+    ) -> None:
+        self.weight, self.bias = np.ones(num_features, dtype), np.zeros(num_features, dtype)
+        self.running_mean, self.running_var = np.zeros(num_features, dtype), np.ones(num_features, dtype)
+        self.eps, self.momentum, self.steps = eps or 0.0, momentum, 0
+
+    def train(self, x: Array) -> Array:
+        momentum = 1 / (self.steps + 1) if self.momentum is None else self.momentum
+        y, self.running_mean, self.running_var = NumPy().train(
+            x, self.weight, self.bias, self.running_mean, self.running_var, momentum=momentum, eps=self.eps
+        )
+        self.steps += 1
+        return y
+
+    def evaluate(self, x: Array) -> Array:
+        return NumPy().evaluate(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
+
+    def state(self) -> dict[str, Array]:
+        return {name: getattr(self, name) for name in ("weight", "bias", "running_mean", "running_var")}

@@ -1,0 +1,114 @@
+"""PyTorch: `torch.nn.functional.batch_norm` with autograd, and the modules `torch.nn.BatchNorm1d`, `2d` and `3d`."""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+Array = NDArray[Any]
+
+
+def _array(tensor: Tensor) -> Array:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:  # NumPy and PyTorch know different bfloat16: pass the bits
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+class Torch:
+    """The CPU kernels. Parameters and statistics of half-precision input are float32, as in mixed precision."""
+
+    name = "torch"
+    version = torch.__version__
+    dtypes = ("float64", "float32", "bfloat16", "float16")
+    device = "cpu"
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)  # faster at the sizes of a conformance run
+
+    def _tensor(self, array: Array) -> Tensor:
+        if array.dtype == ml_dtypes.bfloat16:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(self.device)
+        return torch.from_numpy(array).to(self.device)
+
+    def train(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        mean, var = self._tensor(running_mean).clone(), self._tensor(running_var).clone()  # updated in place
+        y = batch_norm(self._tensor(x), mean, var, self._tensor(weight), self._tensor(bias), True, momentum, eps)
+        return _array(y), _array(mean), _array(var)
+
+    def evaluate(
+        self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
+    ) -> Array:
+        x_, weight_, bias_, mean, var = map(self._tensor, (x, weight, bias, running_mean, running_var))
+        return _array(batch_norm(x_, mean, var, weight_, bias_, False, 0.0, eps))
+
+    def train_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, Array, Array]:
+        leaves = [self._tensor(a).requires_grad_() for a in (x, weight, bias)]
+        y = batch_norm(leaves[0], None, None, leaves[1], leaves[2], True, 0.0, eps)
+        return self._gradients(y, leaves, dy)
+
+    def evaluate_gradients(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        dy: Array,
+        *,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        leaves = [self._tensor(a).requires_grad_() for a in (x, weight, bias)]
+        mean, var = self._tensor(running_mean), self._tensor(running_var)
+        y = batch_norm(leaves[0], mean, var, leaves[1], leaves[2], False, 0.0, eps)
+        return self._gradients(y, leaves, dy)
+
+    def _gradients(self, y: Tensor, leaves: list[Tensor], dy: Array) -> tuple[Array, Array, Array]:
+        dx, dweight, dbias = torch.autograd.grad(y, leaves, self._tensor(dy))
+        return _array(dx), _array(dweight), _array(dbias)
+
+    def layer(self, num_features: int, *, ndim: int, dtype: str, **options: Any) -> "Layer":
+        module = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[ndim]
+        parameters = torch.float64 if dtype == "float64" else torch.float32
+        return Layer(self, module(num_features, dtype=parameters, device=self.device, **options))
+
+
+class Layer:
+    """A module, fed with NumPy arrays."""
+
+    def __init__(self, backend: Torch, module: nn.Module) -> None:
+        self.backend, self.module = backend, module
+
+    def train(self, x: Array) -> Array:
+        return _array(self.module.train()(self.backend._tensor(x)))
+
+    def evaluate(self, x: Array) -> Array:
+        return _array(self.module.eval()(self.backend._tensor(x)))
+
+    def state(self) -> dict[str, Array]:
+        tensors = self.module.state_dict()
+        return {name: _array(tensors[name]).copy() for name in ("weight", "bias", "running_mean", "running_var")}
+
+
+class TorchCuda(Torch):
+    """The same on the first GPU."""
+
+    name = "torch-cuda"
+    device = "cuda"
+    unavailable = "" if torch.cuda.is_available() else "PyTorch sees no CUDA device"

@@ -1,0 +1,277 @@
+"""Opening adapters and calling them: whatever comes back is looked at before anyone relies on it.
+
+A backend is named as one of those that ship, as `path/to/file.py` or `path/to/file.py:Name`, as `module:Name`, or by an
+entry point of the group `normspec.backends`. What an adapter may offer is written down in `backends/contract.py`.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from normspec.backends import SHIPPED
+from normspec.conformance.arithmetic import DTYPES, numpy_dtype
+from normspec.conformance.claims import CLAIMS
+
+AnyArray = NDArray[Any]
+
+REQUIRED = ("train", "evaluate")
+DECLARED = ("claim", "rival", "versions", "reason", "link")
+
+
+class BadAdapter(Exception):
+    """The adapter cannot be opened; the message is one sentence for its author."""
+
+
+class Unavailable(Exception):
+    """The backend cannot run on this machine; the message is the reason."""
+
+
+class NotOffered(Exception):
+    """The backend has no such operation, rank or dtype."""
+
+
+class Crashed(Exception):
+    """The backend raised an exception, or returned what cannot be used."""
+
+    def __init__(self, message: str, *, refusal: bool) -> None:
+        super().__init__(message)
+        self.refusal = refusal
+        """Whether it may count as a refusal: an exception does, an unusable result does not."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A declared deviation, see `backends.contract.Deviation`."""
+
+    claim: str
+    rival: str
+    versions: str
+    reason: str
+    link: str
+    dtypes: tuple[str, ...] = DTYPES
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An opened adapter and what it says of itself."""
+
+    name: str
+    spec: str
+    """How the user named it."""
+    version: str
+    dtypes: tuple[str, ...]
+    adapter: Any = field(repr=False)
+    deviations: tuple[Deviation, ...] = ()
+
+    def declared(self, claim: str, dtype: str) -> Deviation | None:
+        """The deviation declared for this claim and dtype in the version at hand, if any."""
+        for deviation in self.deviations:
+            if deviation.claim == claim and dtype in deviation.dtypes and _applies(deviation.versions, self.version):
+                return deviation
+        return None
+
+
+def open_backend(spec: str) -> Backend:
+    """The backend that `spec` names. Raises BadAdapter or Unavailable, each with a sentence."""
+    adapter, name = _find(spec)
+    if isinstance(adapter, type):
+        if reason := getattr(adapter, "unavailable", ""):
+            raise Unavailable(str(reason))
+        try:
+            adapter = adapter()
+        except NotOffered:
+            raise
+        except Exception as error:
+            raise BadAdapter(f"{spec}: {name}() raised {_told(error)}; an adapter class is called without arguments.")
+    if reason := getattr(adapter, "unavailable", ""):
+        raise Unavailable(str(reason))
+    missing = [m for m in REQUIRED if not callable(getattr(adapter, m, None))]
+    if missing:
+        what = "module" if isinstance(adapter, ModuleType) else "adapter"
+        raise BadAdapter(
+            f"{spec}: the {what} has no {' and no '.join(missing)}; an adapter needs the functions train and evaluate "
+            "(see backends/contract.py)."
+        )
+    dtypes = getattr(adapter, "dtypes", DTYPES[:2])
+    unknown = [d for d in dtypes if d not in DTYPES]
+    if isinstance(dtypes, str) or unknown or not dtypes:
+        raise BadAdapter(f"{spec}: dtypes is {dtypes!r}; expected some of {', '.join(DTYPES)}.")
+    return Backend(
+        name=str(getattr(adapter, "name", name)),
+        spec=spec,
+        version=str(getattr(adapter, "version", "unknown")),
+        dtypes=tuple(dtypes),
+        adapter=adapter,
+        deviations=tuple(_deviation(spec, d) for d in getattr(adapter, "deviations", ())),
+    )
+
+
+def available() -> list[str]:
+    """Names of everything that can be asked for by name: what ships, and installed entry points."""
+    return [*SHIPPED, *(e.name for e in entry_points(group="normspec.backends") if e.name not in SHIPPED)]
+
+
+def installed(name: str) -> bool:
+    """Whether the framework behind a shipped name can be imported; nothing is imported to find out."""
+    return name not in SHIPPED or importlib.util.find_spec(name.split("-")[0]) is not None
+
+
+def _find(spec: str) -> tuple[Any, str]:
+    """The adapter object or class, and a name for it."""
+    if spec in SHIPPED:
+        if not installed(spec):
+            raise Unavailable(f"{spec.split('-')[0]} is not installed")
+        module_name, _, attribute = SHIPPED[spec].partition(":")
+        return getattr(importlib.import_module(module_name), attribute), spec
+    for entry in entry_points(group="normspec.backends"):
+        if entry.name == spec:
+            return entry.load(), spec
+    place, _, attribute = spec.rpartition(":") if spec.count(":") > (len(spec) > 1 and spec[1] == ":") else (spec, "", "")
+    if place.endswith(".py"):
+        module, name = _from_file(Path(place)), Path(place).stem
+    elif attribute:
+        try:
+            module, name = importlib.import_module(place), attribute
+        except ImportError as error:
+            raise BadAdapter(f"{spec}: cannot import {place}: {error}.")
+    else:
+        close = difflib.get_close_matches(spec, available(), 1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise BadAdapter(
+            f"There is no backend called {spec!r}.{meant} There are {', '.join(available())}; "
+            "your own is named as path/to/file.py, path/to/file.py:Name or module:Name."
+        )
+    if attribute:
+        if not hasattr(module, attribute):
+            offered = ", ".join(_adapters_in(module)) or "nothing with train and evaluate"
+            raise BadAdapter(f"{spec}: {place} has no {attribute}; it has {offered}.")
+        return getattr(module, attribute), attribute
+    if all(hasattr(module, m) for m in REQUIRED):
+        return module, name
+    candidates = _adapters_in(module)
+    if len(candidates) == 1:
+        return getattr(module, candidates[0]), candidates[0]
+    if candidates:
+        raise BadAdapter(f"{spec} holds several adapters: name one, as {place}:{candidates[0]}.")
+    return module, name
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise BadAdapter(f"There is no file {path}.")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # so that the adapter finds the modules beside it
+    spec = importlib.util.spec_from_file_location(f"normspec_adapter_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadAdapter(f"{path} cannot be imported: {_told(error)}.")
+    return module
+
+
+def _adapters_in(module: ModuleType) -> list[str]:
+    """Names of the classes defined in `module` that look like adapters."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and all(hasattr(value, m) for m in REQUIRED)
+    ]
+
+
+def _deviation(spec: str, declared: Mapping[str, Any]) -> Deviation:
+    missing = [key for key in DECLARED if key not in declared]
+    if missing:
+        raise BadAdapter(
+            f"{spec}: a declared deviation lacks {', '.join(missing)}; all of {', '.join(DECLARED)} are required."
+        )
+    if declared["claim"] not in CLAIMS:
+        close = difflib.get_close_matches(declared["claim"], CLAIMS, 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise BadAdapter(f"{spec}: a deviation is declared for {declared['claim']!r}, which is no claim{meant}.")
+    try:
+        SpecifierSet(declared["versions"])
+    except InvalidSpecifier:
+        raise BadAdapter(
+            f"{spec}: versions of a declared deviation is {declared['versions']!r}; expected specifiers as '>=2.0,<3', "
+            "or '' for all."
+        )
+    dtypes = tuple(declared.get("dtypes", DTYPES))
+    return Deviation(**{key: str(declared[key]) for key in DECLARED}, dtypes=dtypes)
+
+
+def _applies(versions: str, version: str) -> bool:
+    try:
+        return not versions or SpecifierSet(versions).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True  # a backend without a readable version is taken at its word
+
+
+# -- calls ------------------------------------------------------------------------------------------------------------
+
+
+def call(
+    function: Callable[..., Any], names: Sequence[str], shapes: Sequence[tuple[int, ...]], *args: Any, **options: Any
+) -> list[AnyArray]:
+    """What `function` returns, as one array for each of `names`, of the `shapes` expected.
+
+    Raises NotOffered where the backend says so, Crashed where it raises or returns something else.
+    """
+    where = getattr(function, "__name__", "the function")
+    try:
+        with np.errstate(all="ignore"):
+            returned = function(*args, **options)
+    except NotImplementedError as error:
+        raise NotOffered(str(error) or f"{where} is not implemented")
+    except Exception as error:
+        raise Crashed(f"{where} raised {_told(error)}", refusal=True)
+    results = [returned] if len(names) == 1 and isinstance(returned, np.ndarray) else returned
+    if not isinstance(results, tuple | list) or len(results) != len(names):
+        raise Crashed(
+            f"{where} returned {_described(returned)}; expected {_expected(names)} as NumPy arrays", refusal=False
+        )
+    for name, shape, result in zip(names, shapes, results, strict=True):
+        if not isinstance(result, np.ndarray):
+            raise Crashed(
+                f"{where} returned {_described(result)} for {name}; expected a NumPy array of shape {shape}", refusal=False
+            )
+        if result.shape != shape:
+            raise Crashed(f"{where} returned {name} of shape {result.shape}; expected {shape}", refusal=False)
+        if result.dtype not in [numpy_dtype(d) for d in DTYPES]:
+            raise Crashed(f"{where} returned {name} of dtype {result.dtype}; expected a float dtype", refusal=False)
+    return list(results)
+
+
+def _expected(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"a tuple of {len(names)} ({', '.join(names)})"
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"one array of shape {value.shape}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 300 else text[:297] + "..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

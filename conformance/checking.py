@@ -1,0 +1,244 @@
+"""The `check` that every test is given: it gathers evidence on one claim, backend and dtype, and settles the verdict."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from normspec.conformance import pools
+from normspec.conformance.adapters import Backend, Crashed, NotOffered
+from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.cases import Case
+from normspec.conformance.claims import Claim
+from normspec.conformance.experiments import Experiment, Trace
+from normspec.conformance.judging import (
+    Evidence,
+    Observation,
+    agreement,
+    counterexample,
+    judge_formula,
+    judge_grade,
+)
+from normspec.conformance.pools import Pool, Profile
+from normspec.conformance.verdicts import Counterexample, Kind, Verdict, worst_of
+from normspec.reference import ARTICLE
+
+
+class Question(NamedTuple):
+    """An experiment on a pool of cases, and the quantities of its trace that bear on a claim."""
+
+    pool: Pool
+    experiment: Experiment
+    quantities: tuple[str, ...]
+    refusable: bool
+    """Whether a backend may refuse such input: an exception then leaves the question open instead of being a crash."""
+
+
+def on(pool: Pool, experiment: Experiment, *quantities: str, refusable: bool = False) -> Question:
+    """A question, written as it is read: on this pool, that experiment, these quantities."""
+    return Question(pool, experiment, quantities, refusable)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A call that crashed, in place of its trace."""
+
+    case: Case
+    error: Crashed
+
+
+class Laboratory:
+    """Runs experiments, each once: traces are kept and shared by the claims that ask for them."""
+
+    def __init__(self, profile: Profile, seed: int) -> None:
+        self.profile, self.seed = profile, seed
+        self._traces: dict[tuple[str, str, str, str], list[Observation | Failed | NotOffered]] = {}
+
+    def traces(self, backend: Backend, dtype: str, question: Question) -> list[Observation | Failed | NotOffered]:
+        """What a backend showed on every case of a pool, in the pool's order."""
+        key = (backend.spec, dtype, question.pool.name, question.experiment.name)
+        if key not in self._traces:
+            cases = pools.draw(question.pool, dtype, self.profile, self.seed)
+            self._traces[key] = [observe(backend, question.experiment, case) for case in cases]
+        return self._traces[key]
+
+
+def observe(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
+    """One experiment on one case."""
+    try:
+        return Observation(case, experiment.observe(backend, case))
+    except NotOffered as error:
+        return error
+    except Crashed as error:
+        return Failed(case, error)
+
+
+Refutation = Callable[[Backend, Case], str]
+"""A property of one case: "" if it holds, else the mistake, by name or in words. May raise NotOffered or Crashed."""
+
+
+class Check:
+    """One claim on one backend in one dtype. Each of its methods settles `verdict`."""
+
+    def __init__(self, claim: Claim, backend: Backend, dtype: str, laboratory: Laboratory) -> None:
+        self.claim, self.backend, self.dtype, self.laboratory = claim, backend, dtype, laboratory
+        reason = (claim.undecidable or {}).get(dtype)
+        self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=reason) if reason else None
+
+    def formula(self, *questions: Question) -> None:
+        """Decide between the claim's formula and its rivals. Operation and layer are judged apart; the worse counts."""
+        parts = [
+            self._judged(group, lambda evidence: judge_formula(self.claim, self.dtype, evidence))
+            for group in (
+                [q for q in questions if not q.experiment.layer],
+                [q for q in questions if q.experiment.layer],
+            )
+            if group
+        ]
+        self.verdict = _joined(parts)
+
+    def grade(self, *questions: Question, accepted: Sequence[str]) -> None:
+        """Find the finest grade of precision in which everything agrees; `accepted` are the grades that conform."""
+        self.verdict = self._judged(questions, lambda evidence: judge_grade(self.claim, self.dtype, evidence, accepted))
+
+    def holds(self, pool: Pool, refutation: Refutation, *, refusable: bool = False) -> None:
+        """Decide whether a property holds on every case of a pool."""
+        known = [rival.name for rival in self.claim.rivals]
+        tried, why = 0, ""
+        for case in pools.draw(pool, self.dtype, self.laboratory.profile, self.laboratory.seed):
+            try:
+                mistake = refutation(self.backend, case)
+            except NotOffered as error:
+                why = str(error)
+                continue
+            except Crashed as error:
+                if refusable and error.refusal:
+                    why = f"refuses: {error}"
+                    tried += 1
+                    continue
+                self.verdict = _crashed(Failed(case, error), tried)
+                return
+            tried += 1
+            if mistake:
+                name, _, words = mistake.partition(": ")
+                kind = Kind.DEVIATES if name in known else Kind.FAILS
+                self.verdict = Verdict(
+                    kind=kind,
+                    rival=name if kind == Kind.DEVIATES else "",
+                    words=words or name,
+                    cases=tried,
+                    counterexample=Counterexample(case=repr(case)),
+                )
+                return
+        found = "refuses" if why.startswith("refuses") else ""
+        kind = Kind.CONFORMS if tried else Kind.NOT_OFFERED
+        self.verdict = Verdict(kind=kind, words=why or "holds on all cases", found=found, cases=tried)
+
+    def value(self, expected: float, find: Callable[[Backend], tuple[float, float]]) -> None:
+        """Decide whether a default is `expected`; `find` gives the value found and how far rounding may have moved it."""
+        try:
+            found, reach = find(self.backend)
+        except NotOffered as error:
+            self.verdict = Verdict(kind=Kind.NOT_OFFERED, words=str(error))
+            return
+        except Crashed as error:
+            self.verdict = Verdict(kind=Kind.CRASHED, words=str(error))
+            return
+        shown = f"{float(f'{found:.4g}'):g}"
+        verdict = Verdict(kind=Kind.CONFORMS, words=f"found {shown}", found=shown, cases=1)
+        if not abs(found - expected) <= reach:
+            verdict = replace(verdict, kind=Kind.DEVIATES, rival=shown)
+        self.verdict = verdict
+
+    def note(self, found: str) -> None:
+        """Add to the verdict what was found beside it, for the matrix."""
+        if self.verdict is not None and self.verdict.kind == Kind.CONFORMS:
+            self.verdict = replace(self.verdict, found=found)
+
+    def _judged(self, questions: Sequence[Question], judge: Callable[[Sequence[Evidence]], Verdict]) -> Verdict:
+        """Gather the evidence; stop at a crash; judge what remains; show the simplest case that fails."""
+        evidence, refusals, absent = [], "", ""
+        for question in questions:
+            seen: list[Observation] = []
+            for outcome in self.laboratory.traces(self.backend, self.dtype, question):
+                if isinstance(outcome, Observation):
+                    seen.append(outcome)
+                elif isinstance(outcome, NotOffered):
+                    absent = str(outcome)
+                elif question.refusable and outcome.error.refusal:
+                    refusals = str(outcome.error)
+                else:
+                    return _crashed(outcome, len(seen))
+            evidence.append(Evidence(question.experiment, question.quantities, tuple(seen)))
+        verdict = judge(evidence)
+        if verdict.kind == Kind.NOT_OFFERED:
+            return replace(verdict, words=refusals or absent or verdict.words)
+        if verdict.kind == Kind.INCONCLUSIVE and refusals:
+            # What a backend refuses to compute it cannot compute wrongly.
+            if set(verdict.left) <= self._refused(questions, evidence):
+                return replace(verdict, kind=Kind.CONFORMS, words=f"agrees on all cases; {refusals}", left=())
+        if verdict.kind in (Kind.DEVIATES, Kind.FAILS):
+            return replace(verdict, counterexample=self._simplest(questions, evidence))
+        return verdict
+
+    def _refused(self, questions: Sequence[Question], evidence: Sequence[Evidence]) -> set[str]:
+        """Rivals that only input which the backend refused could have told apart."""
+        asked = [q for q, e in zip(questions, evidence, strict=True) if q.refusable and not e.observations]
+        names = set()
+        for question in asked:
+            cases = pools.draw(question.pool, self.dtype, self.laboratory.profile, self.laboratory.seed)
+            for rival in self.claim.rivals:
+                for case in cases:
+                    told = question.experiment.predict(case, rival.rules(), GRADES[self.dtype][0], {})
+                    seen = [Observation(case, {name: expected.value for name, expected in told.items()})]
+                    one = [Evidence(question.experiment, question.quantities, tuple(seen))]
+                    if not agreement(one, ARTICLE, GRADES[self.dtype][0]).holds:
+                        names.add(rival.name)
+                        break
+        return names
+
+    def _simplest(self, questions: Sequence[Question], evidence: Sequence[Evidence]) -> Counterexample | None:
+        """The simplest case on which the article's formula fails, with its worst element."""
+        # Show the first grade's bound; a deviation that only a coarser grade can tell is shown in that grade.
+        for arithmetic in GRADES[self.dtype]:
+            for question, part in zip(questions, evidence, strict=True):
+                for observation in part.observations:
+                    if not counterexample(part, observation, ARTICLE, arithmetic):
+                        continue
+
+                    def fails(case: Case, part: Evidence = part, experiment: Experiment = question.experiment) -> bool:
+                        seen = observe(self.backend, experiment, case)
+                        one = replace(part, observations=())
+                        return isinstance(seen, Observation) and bool(
+                            counterexample(one, seen, ARTICLE, arithmetic)  # noqa: B023
+                        )
+
+                    simplest = observation.case
+                    if not self.backend.declared(self.claim.id, self.dtype):  # known: no time spent on it
+                        seed = self.laboratory.seed
+                        simplest = pools.shrink(question.pool, self.dtype, observation.case, fails, seed)
+                    seen = observe(self.backend, question.experiment, simplest)
+                    shown = seen if isinstance(seen, Observation) else observation
+                    return counterexample(part, shown, ARTICLE, arithmetic)
+        return None
+
+
+def _crashed(failed: Failed, before: int) -> Verdict:
+    return Verdict(
+        kind=Kind.CRASHED,
+        words=str(failed.error),
+        cases=before + 1,
+        counterexample=Counterexample(case=repr(failed.case)),
+    )
+
+
+def _joined(parts: Sequence[Verdict]) -> Verdict:
+    """One verdict for operation and layer together: the graver, with the figures of both."""
+    gravest = worst_of(list(parts))
+    worst: dict[str, float] = {}
+    for part in parts:
+        for quantity, ratio in part.worst.items():
+            worst[quantity] = max(worst.get(quantity, 0.0), ratio)
+    refuted: dict[str, Any] = {}
+    for part in parts:
+        refuted.update(part.refuted)
+    return replace(gravest, cases=sum(p.cases for p in parts), worst=worst, refuted=refuted)

@@ -1,0 +1,493 @@
+"""The claims of the specification, as data: what each states, where it comes from, and the rivals it is told from.
+
+A rival is what people do instead. Most are one choice of `Rules` replaced, and so can be computed; others are named
+mistakes that a check recognizes, or grades of precision. Section numbers are the article's; [1] is Ioffe & Szegedy 2015
+(arXiv 1502.03167). The check of claim `topic.statement` is `test_statement` in `test_topic.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from normspec.reference import ARTICLE, Rules
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What an implementation may do instead of what a claim states."""
+
+    name: str
+    change: tuple[tuple[str, Any], ...] = ()
+    """The fields of Rules it replaces; empty for mistakes that no formula describes."""
+    layer: bool = False
+    """Whether it needs memory from step to step, so that only a layer can show it."""
+
+    def rules(self, base: Rules = ARTICLE) -> Rules:
+        """`base` with the rival's choice."""
+        return replace(base, **dict(self.change))
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of Rules it is about."""
+        return frozenset(name for name, _ in self.change)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the specification."""
+
+    id: str
+    source: str
+    """Section of the article, or equation of a paper."""
+    text: str
+    rivals: tuple[Rival, ...] = ()
+    undecidable: Mapping[str, str] | None = None
+    """dtypes in which no data can decide it, with the reason."""
+    hint: str = ""
+    """What to look at when it fails."""
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of Rules that this claim decides."""
+        return frozenset().union(*(r.fields for r in self.rivals))
+
+
+def _rival(name: str, *, layer: bool = False, **change: Any) -> Rival:
+    return Rival(name, tuple(change.items()), layer)
+
+
+def _mistakes(*names: str) -> tuple[Rival, ...]:
+    return tuple(Rival(name) for name in names)
+
+
+_WHOLE_BATCH = "which axes the mean and variance run over"
+_IN_HALF = "data with any spread have mean/deviation below 1/u there, so a one-pass variance loses nothing that shows"
+_HALF = {"float16": _IN_HALF, "bfloat16": _IN_HALF}
+_NO_HALF = "the question is about half precision only"
+
+_ALL = (
+    # -- section 2: normalization in training --------------------------------------------------------------------------
+    Claim(
+        "statistics.per-channel",
+        "section 2",
+        "Mean and variance are vectors, one entry a channel, taken over the batch and all spatial positions.",
+        (
+            _rival("over the whole tensor", axes="tensor"),
+            _rival("per sample and channel", axes="sample and channel"),
+            _rival("per position (batch axis only)", axes="position"),
+            _rival("over all but the last axis", axes="last axis"),
+            _rival("over all of one sample", axes="sample"),
+        ),
+        hint=_WHOLE_BATCH,
+    ),
+    Claim(
+        "normalize.uses-batch-statistics",
+        "section 2",
+        "In training, x is normalized with the statistics of its own batch.",
+        (
+            _rival("running statistics before the update", training_statistics="running before"),
+            _rival("running statistics after the update", training_statistics="running after"),
+        ),
+        hint="whether the training flag reaches the kernel",
+    ),
+    Claim(
+        "normalize.population-variance",
+        "section 3",
+        "The variance that normalizes has divisor m.",
+        (_rival("sample variance, divisor m - 1", ddof=1),),
+        hint="the ddof, correction or unbiased argument of the variance",
+    ),
+    Claim(
+        "normalize.eps-inside-root",
+        "section 2; [1] algorithm 1",
+        "x-hat = (x - mean) / sqrt(var + eps): eps is added to the variance, under the root, as given.",
+        (
+            _rival("sqrt(var) + eps", eps_rule="outside"),
+            _rival("no eps", eps_rule="absent"),
+            _rival("max(var, eps)", eps_rule="larger of both"),
+            _rival("sqrt(var) + sqrt(eps)", eps_rule="both roots"),
+            _rival("var + eps^2", eps_rule="squared"),
+            _rival("var + 2 eps", eps_rule="doubled"),
+            _rival("eps ignored, 1e-5 used", eps_rule="always 1e-5"),
+            _rival("eps raised to at least 1e-5", eps_rule="at least 1e-5"),
+            _rival("eps = 0 taken for the default", eps_rule="0 means 1e-5"),
+        ),
+        hint="where eps is added, and whether the argument arrives",
+    ),
+    Claim(
+        "normalize.eps-default",
+        "section 3 (code); a choice",
+        "A layer built without eps uses 1e-5.",
+        hint="the default of eps; the value found is in the matrix",
+    ),
+    Claim(
+        "normalize.centered",
+        "section 2",
+        "In every channel the mean of x-hat over the batch is 0.",
+        (_rival("mean not subtracted", centered=False),),
+        hint="whether the mean is subtracted, and which one",
+    ),
+    Claim(
+        "normalize.unit-spread",
+        "section 2",
+        "In every channel the m-variance of x-hat is var / (var + eps): 1, but for eps.",
+        (_rival("not divided by the deviation", scaled=False),),
+        hint="the reciprocal root",
+    ),
+    Claim(
+        "normalize.constant-channel",
+        "section 2",
+        "A channel without variance gives bias, finite: eps keeps the denominator from 0.",
+        (_rival("not finite where the variance is 0", eps_rule="absent"),),
+        hint="whether eps reaches the denominator",
+    ),
+    Claim(
+        "normalize.batch-coupling",
+        "section 2",
+        "In training, what a sample becomes depends on the other samples of its batch.",
+        (
+            _rival("each sample by itself, per channel", axes="sample and channel"),
+            _rival("each sample by itself, all channels", axes="sample"),
+            _rival("running statistics instead", training_statistics="running before"),
+        ),
+        hint=_WHOLE_BATCH,
+    ),
+    Claim(
+        "affine.scale-then-shift",
+        "section 2; [1] algorithm 1",
+        "y = weight * x-hat + bias, with one weight and one bias a channel.",
+        (
+            _rival("weight ignored", affine="no weight"),
+            _rival("bias ignored", affine="no bias"),
+            _rival("(x-hat + bias) * weight", affine="shift, then scale"),
+            _rival("weight and bias swapped", affine="swapped"),
+            _rival("|weight|", affine="absolute weight"),
+            _rival("1 + weight", affine="1 + weight"),
+            _rival("weight = 0 taken for 1", affine="weight 0 means 1"),
+            _rival("weight by last axis, not channel", affine="weight by position"),
+            _rival("channel c takes the weight of c mod 16", affine="16 channels"),
+        ),
+        hint="how weight and bias are broadcast",
+    ),
+    Claim(
+        "affine.defaults",
+        "section 2",
+        "A new layer has weight 1 and bias 0.",
+        _mistakes("weight not 1", "bias not 0"),
+        hint="the initializers",
+    ),
+    Claim(
+        "affine.can-undo",
+        "[1] section 3",
+        "With weight = sqrt(var + eps) and bias = mean the layer returns its input.",
+        (
+            _rival("bias ignored", affine="no bias"),
+            _rival("weight ignored", affine="no weight"),
+            _rival("(x-hat + bias) * weight", affine="shift, then scale"),
+        ),
+        hint="the order of scale and shift",
+    ),
+    # -- section 2: evaluation -----------------------------------------------------------------------------------------
+    Claim(
+        "evaluate.running-statistics",
+        "section 2",
+        "Evaluation normalizes with the tracked statistics.",
+        (
+            _rival("the batch's statistics", evaluation_statistics="batch"),
+            _rival("batch mean, tracked variance", evaluation_statistics="batch mean"),
+            _rival("tracked mean, batch variance", evaluation_statistics="batch variance"),
+            _rival("the batch's when one sample comes alone", evaluation_statistics="batch when alone"),
+        ),
+        hint="whether the evaluation flag reaches the kernel",
+    ),
+    Claim(
+        "evaluate.sample-alone",
+        "section 2",
+        "In evaluation a sample gives the same alone as in any batch, in any order, and beside its own copy.",
+        (
+            _rival("another result when alone", evaluation_statistics="batch when alone"),
+            _rival("depends on its batch", evaluation_statistics="batch"),
+        ),
+        hint="anything in evaluation that reads more than one sample",
+    ),
+    Claim(
+        "evaluate.folded",
+        "section 2, the last formula",
+        "Evaluation is the affine map x * weight / sqrt(var + eps) + (bias - weight * mean / sqrt(var + eps)).",
+        (
+            _rival("sign lost in the intercept", folded="sign lost"),
+            _rival("weight lost in the intercept", folded="weight lost"),
+            _rival("eps missing in evaluation", folded="eps lost"),
+        ),
+        hint="the precomputed slope and intercept",
+    ),
+    Claim(
+        "evaluate.frozen",
+        "section 2",
+        "Evaluation changes no state, however often it runs.",
+        (_rival("evaluation updates the state", evaluation_state="updated"),),
+        hint="the update, which belongs to training alone",
+    ),
+    Claim(
+        "evaluate.before-training",
+        "sections 2 and 3",
+        "A new layer in evaluation gives x / sqrt(1 + eps): it starts from mean 0 and variance 1.",
+        (
+            _rival("starts from variance 0", initial_var=0),
+            _rival("the batch's statistics", evaluation_statistics="batch"),
+        ),
+        hint="the initial running variance",
+    ),
+    # -- section 2: gradients ------------------------------------------------------------------------------------------
+    Claim(
+        "gradient.weight",
+        "section 2; [1] section 3",
+        "dweight = sum of dy * x-hat over all but the channels.",
+        (
+            _rival("with raw x for x-hat", weight_gradient="of raw x"),
+            _rival("averaged over m", weight_gradient="averaged"),
+            _rival("times weight", weight_gradient="times weight"),
+            _rival("summed over the batch, averaged over space", weight_gradient="over the batch only"),
+        ),
+        hint="the reduction of dy * x-hat",
+    ),
+    Claim(
+        "gradient.bias",
+        "section 2; [1] section 3",
+        "dbias = sum of dy over all but the channels.",
+        (
+            _rival("averaged over m", bias_gradient="averaged"),
+            _rival("times weight", bias_gradient="times weight"),
+            _rival("summed over the batch, averaged over space", bias_gradient="over the batch only"),
+        ),
+        hint="the reduction of dy",
+    ),
+    Claim(
+        "gradient.input",
+        "[1] section 3",
+        "dx is the full derivative, through mean and variance: (g - mean(g) - x-hat mean(g x-hat)) / sqrt(var + eps).",
+        (
+            _rival("statistics held constant", input_gradient="statistics constant"),
+            _rival("mean term missing", input_gradient="no mean term"),
+            _rival("variance term missing", input_gradient="no variance term"),
+            _rival("mean term with the wrong sign", input_gradient="mean term added"),
+            _rival("variance term with the wrong sign", input_gradient="variance term added"),
+            _rival("m - 1 in the variance term", input_gradient="m - 1"),
+            _rival("weight missing", input_gradient="weight lost"),
+            _rival("eps ignored in the variance term", input_gradient="eps ignored"),
+        ),
+        hint="the two terms that go through the statistics",
+    ),
+    Claim(
+        "gradient.evaluation",
+        "section 2",
+        "In evaluation dx = weight * dy / sqrt(running_var + eps): the statistics are constants.",
+        (
+            _rival("training formula", evaluation_gradient="training formula"),
+            _rival("reciprocal root missing", evaluation_gradient="root lost"),
+            _rival("weight missing", evaluation_gradient="weight lost"),
+        ),
+        hint="whether the backward pass knows the mode",
+    ),
+    # -- section 3: running statistics ---------------------------------------------------------------------------------
+    Claim(
+        "running.update",
+        "section 3",
+        "running = (1 - momentum) * running + momentum * batch, for mean and variance alike.",
+        (
+            _rival("momentum weighs the old value", update="flipped"),
+            _rival("momentum weighs the old value, mean only", update="mean flipped"),
+            _rival("momentum weighs the old value, variance only", update="variance flipped"),
+            _rival("momentum fixed at 0.1", update="always 0.1"),
+            _rival("average of all batches", layer=True, update="cumulative"),
+            _rival("zero-debiased", layer=True, update="zero-debiased"),
+            _rival("first batch replaces the start", layer=True, update="first batch replaces"),
+            _rival("only the mean moves", update="mean only"),
+            _rival("only the variance moves", update="variance only"),
+            _rival("updated twice", update="twice"),
+            _rival("one step late", layer=True, update="one step late"),
+            _rival("deviations averaged, not variances", update="deviations"),
+        ),
+        hint="which value momentum multiplies: TensorFlow's and Keras's momentum is 1 minus this one",
+    ),
+    Claim(
+        "running.momentum-default",
+        "section 3; a choice",
+        "A layer built without momentum gives the new value a weight of 0.1.",
+        hint="the default of momentum; the value found is in the matrix, as the weight of the new value",
+    ),
+    Claim(
+        "running.momentum-extremes",
+        "section 3",
+        "momentum 0 keeps the state and momentum 1 takes the batch: neither means the default.",
+        (
+            _rival("0 taken for the default", extremes="0 means 0.1"),
+            _rival("1 taken for the default", extremes="1 means 0.1"),
+        ),
+        hint="tests like `if momentum` or `momentum or default`",
+    ),
+    Claim(
+        "running.sample-variance",
+        "section 3; [1] algorithm 2",
+        "The tracked variance has divisor m - 1.",
+        (
+            _rival("population variance, divisor m", tracked_variance="m"),
+            _rival("divisor N - 1, N the batch size", tracked_variance="N - 1"),
+            _rival("N / (N - 1) for m / (m - 1)", tracked_variance="N / (N - 1)"),
+            _rival("eps mixed in", tracked_variance="plus eps"),
+            _rival("mean of the samples' variances", tracked_variance="mean of samples"),
+        ),
+        hint="the factor m / (m - 1) between the variance that normalizes and the one that is tracked",
+    ),
+    Claim(
+        "running.initial",
+        "section 3",
+        "The running statistics start at mean 0 and variance 1.",
+        (
+            _rival("variance starts at 0", initial_var=0),
+            _rival("the first batch is the start", layer=True, update="first batch replaces"),
+        ),
+        hint="the initializers of the state",
+    ),
+    Claim(
+        "running.of-the-input",
+        "section 3",
+        "The tracked statistics are those of x, whatever weight and bias.",
+        (_rival("of the output", tracked_of="output"),),
+        hint="which tensor the update reads",
+    ),
+    Claim(
+        "running.converges",
+        "sections 2 and 3",
+        "One batch seen k times leaves a weight of (1 - momentum)^k on the start: the state settles on the data's.",
+        (
+            _rival("momentum weighs the old value", update="flipped"),
+            _rival("momentum fixed at 0.1", update="always 0.1"),
+            _rival("updated twice", update="twice"),
+            _rival("only the mean moves", update="mean only"),
+            _rival("only the variance moves", update="variance only"),
+        ),
+        hint="the update over several steps",
+    ),
+    Claim(
+        "running.single-value",
+        "section 3",
+        "One value a channel has no sample variance: training refuses it or stays finite, the state never NaN or inf.",
+        _mistakes("NaN or inf in the state"),
+        hint="the division by m - 1 at m = 1",
+    ),
+    Claim(
+        "running.cumulative",
+        "PyTorch's extension of section 3",
+        "With momentum None all batches weigh the same: after k of them the state is their average.",
+        (_rival("None taken for the default", no_momentum="means 0.1"),),
+        hint="the count of batches",
+    ),
+    # -- section 3: precision ------------------------------------------------------------------------------------------
+    Claim(
+        "precision.within-bound",
+        "section 3 (experiment)",
+        "Own formula and framework agree up to rounding: every result is within the derived bound.",
+        _mistakes("narrow sums"),
+        hint="the dtype of the accumulators, approximate reciprocal roots",
+    ),
+    Claim(
+        "precision.cancellation",
+        "section 3",
+        "The variance keeps its precision where the mean dwarfs the spread, as two passes over the data do.",
+        _mistakes("one pass", "narrow sums", "NaN from a negative variance"),
+        undecidable=_HALF,
+        hint="E[x^2] - E[x]^2",
+    ),
+    Claim(
+        "precision.half-statistics",
+        "section 3",
+        "Statistics of half-precision data are summed and kept in float32 or wider.",
+        _mistakes("half steps", "narrow"),
+        undecidable={"float64": _NO_HALF, "float32": _NO_HALF},
+        hint="the dtype of mean and variance",
+    ),
+    Claim(
+        "precision.extent",
+        "section 2",
+        "Every value of a long reduction counts, to the last remainder.",
+        (
+            _rival("the last value is lost", counted="all but the last"),
+            _rival("values beyond whole blocks of 8 are lost", counted="whole blocks of 8"),
+            _rival("values beyond the first 65536 are lost", counted="the first 65536"),
+            Rival("narrow sums"),
+        ),
+        hint="the tail of a blocked or vectorized loop, the dtype of the accumulators",
+    ),
+    Claim(
+        "precision.large-finite",
+        "section 2",
+        "Finite data whose result is representable give a finite and right result, as far as squares fit in float32.",
+        _mistakes("squares overflow early"),
+        hint="the dtype in which deviations are squared; how far it holds is in the matrix",
+    ),
+    # -- the article's own experiment ----------------------------------------------------------------------------------
+    Claim(
+        "example.article",
+        "section 3 (code)",
+        "The article's experiment: a (2, 2, 2, 2) standard normal batch through a new layer, against the formula.",
+        (
+            _rival("sample variance, divisor m - 1", ddof=1),
+            _rival("population variance tracked", tracked_variance="m"),
+        ),
+        undecidable=None,
+        hint="the claims on normalize and running say which part differs",
+    ),
+    # -- hygiene -------------------------------------------------------------------------------------------------------
+    Claim(
+        "hygiene.inputs-unwritten",
+        "section 3 (code)",
+        "No array handed over is written to: the article's own function must be given a copy, a library must not.",
+        _mistakes("writes its input", "writes its parameters", "writes the state it was given"),
+        hint="in-place arithmetic",
+    ),
+    Claim(
+        "hygiene.no-alias",
+        "good practice",
+        "Results share no memory with inputs or state, and later calls leave earlier results alone.",
+        _mistakes("result shares memory with an input", "an earlier result changes"),
+        hint="reused buffers and views",
+    ),
+    Claim(
+        "hygiene.dtype-shape",
+        "good practice",
+        "y and dx have x's dtype; the state and the parameters' gradients keep the dtype they came with.",
+        _mistakes("y of another dtype", "state of another dtype", "gradient of another dtype"),
+        hint="promotion between half and float32, defaults to float64",
+    ),
+    Claim(
+        "hygiene.layouts",
+        "good practice",
+        "How an array lies in memory changes nothing: strided, transposed, channels-last, repeated by a zero stride.",
+        _mistakes("a layout is misread"),
+        hint="kernels that assume contiguous memory",
+    ),
+    Claim(
+        "hygiene.deterministic",
+        "good practice",
+        "The same input gives the same output, bit for bit.",
+        _mistakes("differs from run to run"),
+        hint="uninitialized memory, atomics, random numbers",
+    ),
+    Claim(
+        "hygiene.nan-contained",
+        "section 2",
+        "NaN or inf stays in its channel, and shows there.",
+        _mistakes("spreads to other channels", "is hidden"),
+        hint="reductions over more than one channel, and comparisons that drop NaN",
+    ),
+    Claim(
+        "hygiene.empty-batch",
+        "section 2",
+        "An empty batch is refused, or gives an empty result and leaves the state as it was.",
+        _mistakes("the state moves"),
+        hint="0 / 0 in the mean",
+    ),
+)
+
+CLAIMS: Mapping[str, Claim] = {claim.id: claim for claim in _ALL}

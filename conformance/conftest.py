@@ -1,0 +1,177 @@
+"""The pytest options, one test for each claim, backend and dtype, and what is printed at the end."""
+
+import fnmatch
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from normspec.conformance import script
+from normspec.conformance.cells import Cell
+from normspec.conformance.checking import Check
+from normspec.conformance.claims import CLAIMS
+from normspec.conformance.matrix import LEGEND, Matrix
+from normspec.conformance.suite import Suite, UsageProblem
+from normspec.conformance.verdicts import Kind, Verdict
+
+SUITE = pytest.StashKey[Suite]()
+CELL = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("normspec", "conformance of batch normalization")
+    group.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME|FILE.py[:NAME]|MODULE:NAME",
+        help="check this backend; repeat for more (default: all that are installed)",
+    )
+    group.addoption("--claim", action="append", metavar="GLOB", help="only these claims, as 'running.*'; repeatable")
+    group.addoption("--dtype", action="append", help="only these dtypes: float64, float32, bfloat16, float16; repeatable")
+    group.addoption("--profile", default="default", help="how many cases: quick, default or thorough")
+    group.addoption("--seed", type=int, help="draw other cases than the fixed ones of every run")
+    group.addoption("--results", metavar="FILE", help="write results.json here")
+    group.addoption("--matrix", metavar="FILE", help="write the matrix as Markdown here")
+    group.addoption("--scripts", metavar="DIR", help="where failures leave their stand-alone scripts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "claim(id): the claim of the specification that the check decides")
+    option = config.option
+    try:
+        suite = Suite.from_options(
+            backends=option.backend, claims=option.claim, dtypes=option.dtype, profile=option.profile, seed=option.seed
+        )
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from None
+    config.stash[SUITE] = suite
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporter(config, suite), "normspec-reporter")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return config.stash[SUITE].header()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "check" in metafunc.fixturenames:
+        targets = metafunc.config.stash[SUITE].targets
+        metafunc.parametrize("check", targets, indirect=True, ids=[f"{spec.name}-{dtype}" for spec, dtype in targets])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop the claims that were not asked for."""
+    wanted = config.getoption("--claim")
+    if not wanted:
+        return
+    kept = [item for item in items if any(fnmatch.fnmatch(claim_of(item), glob) for glob in wanted)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def claim_of(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("claim")
+    return str(marker.args[0]) if marker else ""
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Check:
+    backend, dtype = request.param
+    claim = CLAIMS[claim_of(request.node)]
+    return Check(claim, backend, dtype, request.config.stash[SUITE].laboratory)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Nothing is run where the claim cannot be decided in this dtype."""
+    done = pyfuncitem.funcargs.get("check")
+    return True if isinstance(done, Check) and done.verdict is not None else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """After a check its verdict becomes an outcome."""
+    yield
+    done = getattr(item, "funcargs", {}).get("check")
+    if isinstance(done, Check):
+        cell = cell_of(done, item.config)
+        item.stash[CELL] = cell.serializable()
+        cell.settle()
+
+
+def cell_of(check: Check, config: pytest.Config) -> Cell:
+    """The verdict of a check beside what is declared, with a script and a command line if it is not as declared."""
+    assert check.verdict is not None, f"the check of {check.claim.id} reached no verdict"
+    claim, backend, dtype = check.claim.id, check.backend, check.dtype
+    cell = Cell.of(
+        claim=claim,
+        backend=backend.name,
+        dtype=dtype,
+        verdict=check.verdict,
+        deviation=backend.declared(claim, dtype),
+    )
+    if cell.expected:
+        return cell
+    suite = config.stash[SUITE]
+    here = Path(__file__).parent
+    program = "pytest conformance" if here.is_relative_to(config.invocation_params.dir) else "normspec"
+    again = suite.again(program, backend, dtype, claim)
+    folder = Path(config.option.scripts or config.invocation_params.dir / "normspec-scripts")
+    path = script.write(folder, check, again)
+    return replace(cell, again=again, script=str(path or ""))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report carries its cell, also from an xdist worker to the controller."""
+    report = yield
+    if report.when == "call" and (cell := item.stash.get(CELL, None)) is not None:
+        report.normspec = cell
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """All claims of one backend and dtype go to one worker, where they share what they observed."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByTarget(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.rpartition("[")[2]
+
+    return ByTarget(config, log)
+
+
+class Reporter:
+    """Gathers the cells of all workers; at the end prints the matrix and writes the files asked for."""
+
+    def __init__(self, config: pytest.Config, suite: Suite) -> None:
+        self.config, self.suite = config, suite
+        self.cells: list[Cell] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if (plain := getattr(report, "normspec", None)) is not None:
+            self.cells.append(Cell.from_serializable(plain))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.suite.broken and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # an adapter that cannot be opened is red
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        matrix = Matrix(self.suite, self.cells)
+        written = matrix.write(results=self.config.option.results, markdown=self.config.option.matrix)
+        if self.cells:
+            terminalreporter.section("conformance")
+            terminalreporter.write(matrix.terminal(terminalreporter._tw.fullwidth, color=terminalreporter.hasmarkup))
+            terminalreporter.write_line("")
+            terminalreporter.write_line(f"{matrix.tally()}.")
+            terminalreporter.write_line(LEGEND)
+        for name, reason in self.suite.not_run.items():
+            terminalreporter.write_line(f"{name} was not run: {reason}")
+        for problem in self.suite.broken.values():
+            terminalreporter.write_line(problem, red=True)
+        for path in written:
+            terminalreporter.write_line(f"wrote {path}")

@@ -1,0 +1,317 @@
+"""What is done with a case: an experiment runs a backend on it and predicts, under any rules, what must come out.
+
+`observe` gives a trace: arrays by name. `predict` gives the same names with value and bound. A name is a quantity, with
+"@" and a step or a situation behind it where there are several.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normspec import reference
+from normspec.conformance import prediction
+from normspec.conformance.adapters import Backend, NotOffered, call
+from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
+from normspec.conformance.cases import Array, Case, Inputs, inputs, laid_out
+from normspec.conformance.prediction import Expected
+from normspec.reference import Rules
+
+Trace = Mapping[str, NDArray[Any]]
+STATE = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One way to question a backend."""
+
+    name: str
+    observe: Callable[[Backend, Case], Trace]
+    predict: Callable[[Case, Rules, Arithmetic, Trace], Mapping[str, Expected]]
+    layer: bool = False
+    """Whether the framework's layer is questioned, rather than its operation."""
+
+
+@lru_cache(maxsize=512)
+def given(case: Case) -> Inputs:
+    """The arrays of a case, made once."""
+    made = inputs(case)
+    for array in made:
+        array.flags.writeable = False
+    return made
+
+
+def handed_over(case: Case, values: Inputs) -> list[NDArray[Any]]:
+    """x, weight, bias, running mean and variance, and dy, as fresh arrays that a backend may be given."""
+    small = parameter_dtype(case.dtype)
+    x, dy = (laid_out(a, case.dtype, case.layout) for a in (values.x, values.dy))
+    return [x, *(laid_out(a, small, "contiguous") for a in values[1:5]), dy]
+
+
+# -- the operation ----------------------------------------------------------------------------------------------------
+
+
+def run_train(backend: Backend, case: Case, values: Inputs) -> dict[str, NDArray[Any]]:
+    """One training step of the backend."""
+    arrays = handed_over(case, values)[:5]
+    shapes = (arrays[0].shape, arrays[3].shape, arrays[4].shape)
+    names = ("y", *STATE)
+    results = call(backend.adapter.train, names, shapes, *arrays, momentum=case.momentum, eps=case.eps)
+    return dict(zip(names, results, strict=True))
+
+
+def run_evaluate(backend: Backend, case: Case, values: Inputs) -> dict[str, NDArray[Any]]:
+    """One evaluation, and what the given state holds after it."""
+    arrays = handed_over(case, values)[:5]
+    (y,) = call(backend.adapter.evaluate, ("y",), (arrays[0].shape,), *arrays, eps=case.eps)
+    return {"y": y, "running_mean": arrays[3], "running_var": arrays[4]}
+
+
+def run_gradients(backend: Backend, case: Case, values: Inputs, method: str) -> dict[str, NDArray[Any]]:
+    """The backend's own dx, dweight and dbias, by `train_gradients` or `evaluate_gradients`."""
+    function = getattr(backend.adapter, method, None)
+    if not callable(function):
+        raise NotOffered(f"the adapter has no {method}")
+    x, weight, bias, mean, var, dy = handed_over(case, values)
+    arrays = (x, weight, bias, dy) if method == "train_gradients" else (x, weight, bias, mean, var, dy)
+    names = ("dx", "dweight", "dbias")
+    results = call(function, names, (x.shape, weight.shape, bias.shape), *arrays, eps=case.eps)
+    return dict(zip(names, results, strict=True))
+
+
+def _predict_train(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    return prediction.train(given(case), rules, arithmetic, eps=case.eps, momentum=case.momentum)
+
+
+def _predict_evaluate(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    values = given(case)
+    # evaluate is given no momentum: an update that should not happen can only use the default.
+    moved = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=0.1)
+    kept = {name: Expected(getattr(values, name), np.zeros(case.shape[1])) for name in STATE}
+    state = kept if rules.evaluation_state == "frozen" else {name: moved[name] for name in STATE}
+    return {**prediction.evaluate(values, rules, arithmetic, eps=case.eps), **state}
+
+
+TRAIN = Experiment("train", lambda backend, case: run_train(backend, case, given(case)), _predict_train)
+EVALUATE = Experiment("evaluate", lambda backend, case: run_evaluate(backend, case, given(case)), _predict_evaluate)
+TRAIN_GRADIENTS = Experiment(
+    "train_gradients",
+    lambda backend, case: run_gradients(backend, case, given(case), "train_gradients"),
+    lambda case, rules, arithmetic, _: prediction.train_gradients(given(case), rules, arithmetic, eps=case.eps),
+)
+EVALUATE_GRADIENTS = Experiment(
+    "evaluate_gradients",
+    lambda backend, case: run_gradients(backend, case, given(case), "evaluate_gradients"),
+    lambda case, rules, arithmetic, _: prediction.evaluate_gradients(given(case), rules, arithmetic, eps=case.eps),
+)
+
+
+# -- several calls of the operation -----------------------------------------------------------------------------------
+
+
+def _standardized(case: Case, y: NDArray[Any]) -> tuple[Array, Array]:
+    axes = (0, *range(2, len(case.shape)))
+    wide = y.astype(np.float64)
+    return wide.mean(axes), np.square(wide - wide.mean(axes, keepdims=True)).mean(axes)
+
+
+def _observe_moments(backend: Backend, case: Case) -> Trace:
+    mean, var = _standardized(case, run_train(backend, case, given(case))["y"])
+    return {"mean": mean, "variance": var}
+
+
+@np.errstate(all="ignore")
+def _predict_moments(case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace) -> Mapping[str, Expected]:
+    y, bound = _predict_train(case, rules, arithmetic, trace)["y"]
+    mean, var = _standardized(case, y)
+    axes = (0, *range(2, len(case.shape)))
+    reach = bound.max(axes)
+    return {"mean": Expected(mean, reach), "variance": Expected(var, 4 * reach * np.sqrt(var) + 4 * reach**2)}
+
+
+MOMENTS = Experiment("moments of x-hat", _observe_moments, _predict_moments)
+
+
+def _other_company(case: Case) -> Inputs:
+    """The case with every sample but the first replaced."""
+    x = given(replace(case, seed=case.seed + 1)).x.copy()
+    x[0] = given(case).x[0]
+    return given(case)._replace(x=x)
+
+
+def _observe_coupling(backend: Backend, case: Case) -> Trace:
+    before, after = (run_train(backend, case, v)["y"][0] for v in (given(case), _other_company(case)))
+    return {"change": after.astype(np.float64) - before}
+
+
+def _predict_coupling(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    before, after = (
+        prediction.train(values, rules, arithmetic, eps=case.eps, momentum=case.momentum)["y"]
+        for values in (given(case), _other_company(case))
+    )
+    return {"change": Expected((after.value - before.value)[0], (after.bound + before.bound)[0])}
+
+
+COUPLING = Experiment("first sample in another batch", _observe_coupling, _predict_coupling)
+
+
+def _regrouped(case: Case) -> dict[str, tuple[Case, Inputs]]:
+    """The samples of a case alone, in reverse, and doubled, each with a case of fitting shape."""
+    values, batch = given(case), case.shape[0]
+    made = {
+        "alone": values._replace(x=values.x[:1]),
+        "reversed": values._replace(x=values.x[::-1]),
+        "doubled": values._replace(x=np.concatenate([values.x, values.x])),
+    }
+    sizes = {"alone": 1, "reversed": batch, "doubled": 2 * batch}
+    return {
+        name: (replace(case, shape=(sizes[name], *case.shape[1:])), v._replace(dy=np.zeros_like(v.x)))
+        for name, v in made.items()
+    }
+
+
+def _observe_regrouped(backend: Backend, case: Case) -> Trace:
+    return {f"y@{name}": run_evaluate(backend, c, v)["y"] for name, (c, v) in _regrouped(case).items()}
+
+
+def _predict_regrouped(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    return {
+        f"y@{name}": prediction.evaluate(values, rules, arithmetic, eps=case.eps)["y"]
+        for name, (_, values) in _regrouped(case).items()
+    }
+
+
+REGROUPED = Experiment("samples regrouped", _observe_regrouped, _predict_regrouped)
+
+
+def _observe_repeated(backend: Backend, case: Case) -> Trace:
+    values = given(case)
+    result: dict[str, NDArray[Any]] = {}
+    for _ in range(case.steps):
+        result = run_train(backend, case, values)
+        values = values._replace(
+            running_mean=result["running_mean"].astype(np.float64), running_var=result["running_var"].astype(np.float64)
+        )
+    return {name: result[name] for name in STATE}
+
+
+def _predict_repeated(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    values = given(case)
+    carried: tuple[Array | float, Array | float] = (0.0, 0.0)
+    result: Mapping[str, Expected] = {}
+    for _step in range(case.steps):
+        result = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=case.momentum, carried=carried)
+        values = values._replace(running_mean=result["running_mean"].value, running_var=result["running_var"].value)
+        carried = (result["running_mean"].bound, result["running_var"].bound)
+    return {name: result[name] for name in STATE}
+
+
+REPEATED = Experiment("one batch repeated", _observe_repeated, _predict_repeated)
+
+
+# -- the layer --------------------------------------------------------------------------------------------------------
+
+
+def new_layer(backend: Backend, case: Case, **options: float | None) -> Any:
+    """A layer of the backend for the case's shape."""
+    build = getattr(backend.adapter, "layer", None)
+    if not callable(build):
+        raise NotOffered("the adapter has no layer")
+    try:
+        return build(case.shape[1], ndim=len(case.shape), dtype=case.dtype, **options)
+    except NotImplementedError as error:
+        raise NotOffered(str(error) or "layer is not implemented")
+
+
+def state_of(layer: Any, channels: int, names: tuple[str, ...] = STATE) -> dict[str, NDArray[Any]]:
+    """A copy of the layer's state."""
+
+    def state() -> Any:
+        held = layer.state()
+        return tuple(held[name] for name in names)
+
+    held = call(state, names, [(channels,)] * len(names))
+    return {name: array.copy() for name, array in zip(names, held, strict=True)}
+
+
+def batches(case: Case) -> list[Inputs]:
+    """`steps` batches of a case, each of another seed, beside a new layer's parameters and state."""
+    return [given(replace(case, seed=case.seed + 1000 * i, parameters="unit")) for i in range(case.steps)]
+
+
+def run_layer(function: Any, case: Case, x: Array) -> NDArray[Any]:
+    """y of a layer's `train` or `evaluate`."""
+    (y,) = call(function, ("y",), (x.shape,), laid_out(x, case.dtype, case.layout))
+    return y
+
+
+def _observe_layer(backend: Backend, case: Case, momentum: float | None) -> Trace:
+    layer = new_layer(backend, case, eps=case.eps, momentum=momentum)
+    channels = case.shape[1]
+    trace = {f"{name}@0": value for name, value in state_of(layer, channels).items()}
+    for step, batch in enumerate(batches(case), 1):
+        trace[f"y@{step}"] = run_layer(layer.train, case, batch.x)
+        trace.update({f"{name}@{step}": value for name, value in state_of(layer, channels).items()})
+    trace["evaluation@batch"] = run_layer(layer.evaluate, case, batch.x)
+    trace["evaluation@alone"] = run_layer(layer.evaluate, case, batch.x[:1])
+    trace.update({f"{name} after evaluation@": value for name, value in state_of(layer, channels).items()})
+    return trace
+
+
+def _predict_layer(
+    case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace, momentum: float | None
+) -> Mapping[str, Expected]:
+    """Each step from the state observed before it, so that one step's rounding is not carried into the next."""
+    channels = case.shape[1]
+    start = (np.zeros(channels), np.full(channels, float(rules.initial_var)))
+    expected = {f"{n}@0": Expected(v, np.zeros(channels)) for n, v in zip(STATE, start, strict=True)}
+    previous, values = None, batches(case)[0]
+    for step, batch in enumerate(batches(case), 1):
+        values = batch._replace(**{name: trace[f"{name}@{step - 1}"].astype(np.float64) for name in STATE})
+        result = prediction.train(
+            values, rules, arithmetic, eps=case.eps, momentum=momentum, step=step, previous=previous
+        )
+        expected.update({f"{name}@{step}": value for name, value in result.items()})
+        previous = batch.x
+    settled = {name: trace[f"{name}@{case.steps}"].astype(np.float64) for name in STATE}
+    values = values._replace(**settled)
+    for name, seen in {"evaluation@batch": values, "evaluation@alone": values._replace(x=values.x[:1])}.items():
+        expected[name] = prediction.evaluate(seen, rules, arithmetic, eps=case.eps)["y"]
+    after = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=momentum, step=case.steps + 1)
+    for name in STATE:
+        frozen = Expected(settled[name], np.zeros(channels))
+        expected[f"{name} after evaluation@"] = frozen if rules.evaluation_state == "frozen" else after[name]
+    return expected
+
+
+LAYER = Experiment(
+    "layer, step by step",
+    lambda backend, case: _observe_layer(backend, case, case.momentum),
+    lambda case, rules, arithmetic, trace: _predict_layer(case, rules, arithmetic, trace, case.momentum),
+    layer=True,
+)
+CUMULATIVE = Experiment(
+    "layer with momentum None",
+    lambda backend, case: _observe_layer(backend, case, None),
+    lambda case, rules, arithmetic, trace: _predict_layer(case, rules, arithmetic, trace, None),
+    layer=True,
+)
+
+
+def _observe_fresh(backend: Backend, case: Case) -> Trace:
+    layer = new_layer(backend, case, eps=case.eps)
+    return {"y": run_layer(layer.evaluate, case, given(case).x)}
+
+
+def _predict_fresh(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    channels = case.shape[1]
+    values = given(replace(case, parameters="unit"))._replace(
+        running_mean=np.zeros(channels), running_var=np.full(channels, float(rules.initial_var))
+    )
+    return prediction.evaluate(values, rules, arithmetic, eps=case.eps)
+
+
+FRESH = Experiment("new layer in evaluation", _observe_fresh, _predict_fresh, layer=True)

@@ -1,0 +1,275 @@
+"""From observations to a verdict: which formula, under which grade of precision, agrees with everything seen?
+
+A claim is judged on its own: where its own choice cannot explain what is seen, the choices of other claims are varied
+beside it, one or two at a time. A backend that puts eps in the wrong place thus deviates in that claim, and still
+conforms in the claim on gradients if its gradients are those of its own forward formula.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from normspec.conformance.arithmetic import GRADES, Arithmetic
+from normspec.conformance.cases import Array, Case
+from normspec.conformance.claims import CLAIMS, Claim, Rival
+from normspec.conformance.experiments import Experiment, Trace
+from normspec.conformance.prediction import Expected
+from normspec.conformance.verdicts import Counterexample, Kind, Verdict
+from normspec.reference import ARTICLE, Rules
+
+
+class Observation(NamedTuple):
+    """A case and the trace it left."""
+
+    case: Case
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one experiment showed on many cases, and the quantities that bear on the claim."""
+
+    experiment: Experiment
+    quantities: tuple[str, ...]
+    observations: tuple[Observation, ...]
+
+    def expected(self, observation: Observation, rules: Rules, arithmetic: Arithmetic) -> Iterator[tuple[str, Expected]]:
+        """Every predicted array that bears on the claim, by name."""
+        case, trace = observation
+        predicted = (
+            self.experiment.predict(case, rules, arithmetic, trace)
+            if self.experiment.layer
+            else _predicted(self.experiment, case, rules, arithmetic)
+        )
+        for name, expected in predicted.items():
+            if name.partition("@")[0] in self.quantities:
+                yield name, expected
+
+
+@lru_cache(maxsize=20_000)
+def _predicted(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
+    """Predictions are shared by all claims and backends; those of a layer depend on its trace and are not."""
+    if case.size > 10_000:
+        return _large(experiment, case, rules, arithmetic)
+    return experiment.predict(case, rules, arithmetic, {})
+
+
+@lru_cache(maxsize=16)
+def _large(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
+    return experiment.predict(case, rules, arithmetic, {})
+
+
+def ratios(got: Array, expected: Expected) -> Array:
+    """Error over bound for every element: at most 1 agrees, NaN is undecided.
+
+    A prediction that is itself not finite (a formula that divides by 0) asks for just that: 0 if met, else infinite.
+    """
+    value, bound = expected
+    with np.errstate(all="ignore"):
+        error = abs(got.astype(np.float64) - value)
+        ratio = np.where(bound == 0, np.where(error == 0, 0.0, np.inf), error / bound)
+        ratio = np.where(np.isfinite(got.astype(np.float64)), ratio, np.inf)
+        ratio = np.where(np.isfinite(bound), ratio, np.nan)
+        same = (np.isnan(value) & np.isnan(got)) | (value == got)
+        return np.where(np.isfinite(value), ratio, np.where(same, 0.0, np.inf))
+
+
+class Agreement(NamedTuple):
+    """How a formula fares on all evidence."""
+
+    holds: bool
+    worst: Mapping[str, float]
+    """Largest error over bound by quantity; where it does not hold, of the first case that refutes it."""
+    decided: int
+    """Elements with a finite bound."""
+
+
+def agreement(evidence: Sequence[Evidence], rules: Rules, arithmetic: Arithmetic) -> Agreement:
+    """Whether everything seen agrees with `rules` in `arithmetic`; stops at the first case that does not."""
+    worst: dict[str, float] = {}
+    decided = 0
+    for part in evidence:
+        for observation in part.observations:
+            holds = True
+            for name, expected in part.expected(observation, rules, arithmetic):
+                ratio = ratios(observation.trace[name], expected)
+                if not ratio.size:
+                    continue
+                known = ~np.isnan(ratio)
+                decided += int(known.sum())
+                largest = float(ratio[known].max()) if known.any() else 0.0
+                quantity = name.partition("@")[0]
+                worst[quantity] = max(worst.get(quantity, 0.0), largest)
+                holds = holds and largest <= 1
+            if not holds:
+                return Agreement(False, worst, decided)
+    return Agreement(decided > 0, worst, decided)
+
+
+def counterexample(
+    evidence: Evidence, observation: Observation, rules: Rules, arithmetic: Arithmetic
+) -> Counterexample | None:
+    """The element of an observation that is furthest outside its bound, or None if all are inside."""
+    found, largest = None, 1.0
+    for name, expected in evidence.expected(observation, rules, arithmetic):
+        got = observation.trace[name]
+        ratio = np.nan_to_num(ratios(got, expected), nan=0.0, posinf=np.inf)
+        if ratio.size and ratio.max() > largest:
+            index = np.unravel_index(int(ratio.argmax()), ratio.shape)
+            largest = float(ratio.max())
+            found = Counterexample(
+                case=repr(observation.case),
+                experiment=evidence.experiment.name,
+                quantity=name,
+                index=tuple(int(i) for i in index),
+                got=float(got[index]),
+                expected=float(expected.value[index]),
+                bound=float(expected.bound[index]),
+            )
+    return found
+
+
+# -- claims that a formula decides ------------------------------------------------------------------------------------
+
+
+def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence]) -> Verdict:
+    """The verdict on a claim whose rivals are formulas, all evidence taken together."""
+    rivals = [r for r in claim.rivals if r.change and (not r.layer or any(e.experiment.layer for e in evidence))]
+    cases = sum(len(e.observations) for e in evidence)
+    if not cases:
+        return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
+    # A float32 backend computing in half precision is left to the claims on precision: its bound would hide much.
+    grades = [a for a in GRADES[dtype] if not (dtype == "float32" and a.grade == "narrow sums")]
+    undecided, finer = None, grades
+    for position, arithmetic in enumerate(grades):
+        if (verdict := _explained(claim, evidence, rivals, (), arithmetic, cases)) is not None:
+            if verdict.kind != Kind.INCONCLUSIVE or position == 0:
+                return verdict
+            # Agreement in a coarse grade that decides nothing may hide a clear answer in a finer one.
+            undecided, finer = verdict, grades[:position]
+            break
+    evidence = _telling_first(evidence, grades[0])
+    others = _bystanders(claim, evidence, grades[0])
+    for beside in (1, 2):
+        for arithmetic in finer if beside == 1 else finer[:2]:
+            for bystanders in combinations(others, beside):
+                if len(frozenset().union(*(r.fields for r in bystanders))) < beside:
+                    continue
+                verdict = _explained(claim, evidence, rivals, bystanders, arithmetic, cases)
+                if verdict is not None and verdict.kind != Kind.INCONCLUSIVE:
+                    return verdict
+    worst = agreement(evidence, ARTICLE, grades[0]).worst
+    return undecided or Verdict(kind=Kind.FAILS, words="agrees with no known formula", cases=cases, worst=worst)
+
+
+def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Evidence]:
+    """The evidence with the observations that the article's formula misses in front, so that wrong formulas fall soon."""
+    return [
+        replace(
+            part,
+            observations=tuple(
+                sorted(part.observations, key=lambda o: agreement([replace(part, observations=(o,))], ARTICLE, arithmetic).holds)
+            ),
+        )
+        for part in evidence
+    ]
+
+
+def _bystanders(claim: Claim, evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Rival]:
+    """Choices of other claims that show in the quantities at hand."""
+    others: dict[tuple[tuple[str, object], ...], Rival] = {}
+    for other in CLAIMS.values():
+        for rival in other.rivals:
+            if rival.change and not rival.fields & claim.fields:
+                others.setdefault(rival.change, rival)
+    return [rival for rival in others.values() if _shows(rival, evidence, arithmetic)]
+
+
+def _shows(rival: Rival, evidence: Sequence[Evidence], arithmetic: Arithmetic) -> bool:
+    """Whether a rival predicts anything else than the article on a dozen of the cases."""
+    for part in evidence:
+        for observation in part.observations[:12]:
+            usual = dict(part.expected(observation, ARTICLE, arithmetic))
+            for name, expected in part.expected(observation, rival.rules(), arithmetic):
+                if not np.array_equal(expected.value, usual[name].value, equal_nan=True):
+                    return True
+    return False
+
+
+def _explained(
+    claim: Claim,
+    evidence: Sequence[Evidence],
+    rivals: Sequence[Rival],
+    bystanders: Sequence[Rival],
+    arithmetic: Arithmetic,
+    cases: int,
+) -> Verdict | None:
+    """The verdict if the claim's formula or one of its rivals agrees, given the bystanders' choices."""
+    base = ARTICLE
+    for bystander in bystanders:
+        base = bystander.rules(base)
+    own = agreement(evidence, base, arithmetic)
+    others = {r.name: agreement(evidence, r.rules(base), arithmetic) for r in rivals}
+    survivors = [name for name, seen in others.items() if seen.holds]
+    if not own.holds and not survivors:
+        return None
+    refuted = {name: max(seen.worst.values(), default=0.0) for name, seen in others.items() if not seen.holds}
+    beside = f" (beside: {', '.join(b.name for b in bystanders)})" if bystanders else ""
+    verdict = Verdict(
+        kind=Kind.CONFORMS, words=f"agrees on all cases{beside}", cases=cases, worst=own.worst, refuted=refuted
+    )
+    if own.holds and survivors:
+        words = f"the data cannot exclude: {', '.join(survivors)}{beside}"
+        return replace(verdict, kind=Kind.INCONCLUSIVE, words=words, left=tuple(survivors))
+    if own.holds:
+        return verdict
+    name = " or ".join(survivors)
+    worst = others[survivors[0]].worst
+    return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}{beside}", worst=worst)
+
+
+# -- claims that a grade of precision decides -------------------------------------------------------------------------
+
+
+def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted: Iterable[str]) -> Verdict:
+    """The verdict on a claim about precision: the finest grade in which everything agrees, and whether it will do."""
+    cases = sum(len(e.observations) for e in evidence)
+    if not cases:
+        return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
+    accepted = tuple(accepted)
+    for rival in claim.rivals:
+        if rival.change and agreement(evidence, rival.rules(), GRADES[dtype][0]).holds:
+            return Verdict(kind=Kind.DEVIATES, rival=rival.name, words=f"follows another rule: {rival.name}", cases=cases)
+    seen = agreement(evidence, ARTICLE, GRADES[dtype][0])
+    for arithmetic in GRADES[dtype]:
+        seen = agreement(evidence, ARTICLE, arithmetic)
+        if not seen.holds:
+            continue
+        grade = arithmetic.grade
+        verdict = Verdict(kind=Kind.CONFORMS, words=f"grade: {grade}", found=grade, cases=cases, worst=seen.worst)
+        if grade in accepted:
+            return verdict
+        return replace(verdict, kind=Kind.DEVIATES, rival=grade, words=f"computes in a coarser grade: {grade}")
+    if any(r.name == _NEGATIVE for r in claim.rivals) and _nan_only(evidence, dtype):
+        return Verdict(kind=Kind.DEVIATES, rival=_NEGATIVE, words=_NEGATIVE, cases=cases)
+    return Verdict(kind=Kind.FAILS, words="outside the bound of every grade", cases=cases, worst=seen.worst)
+
+
+_NEGATIVE = "NaN from a negative variance"
+
+
+def _nan_only(evidence: Sequence[Evidence], dtype: str) -> bool:
+    """Whether everything that is not NaN agrees with a one-pass variance."""
+    one_pass = next(a for a in GRADES[dtype] if a.one_pass)
+    for part in evidence:
+        for observation in part.observations:
+            for name, expected in part.expected(observation, ARTICLE, one_pass):
+                got = observation.trace[name].astype(np.float64)
+                ratio = ratios(got, expected)
+                if (ratio[~np.isnan(got)] > 1).any():
+                    return False
+    return True

@@ -1,0 +1,195 @@
+"""The matrix of claims and backends, as a terminal table, as Markdown, and as results.json."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normspec import __version__
+from normspec.conformance.arithmetic import DTYPES
+from normspec.conformance.cells import Cell
+from normspec.conformance.claims import CLAIMS
+from normspec.conformance.suite import Suite
+from normspec.conformance.verdicts import SEVERITY, Kind
+
+SCHEMA = 1
+SHORT = {"float64": "f64", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+LEGEND = (
+    "conforms: agrees with the claim on every case, and every rival was refuted. deviates: agrees with the named rival. "
+    "fails: agrees with no known formula. inconclusive: the data cannot decide. -: not offered. * as declared."
+)
+
+
+class Matrix:
+    """The cells of a run, in the order of claims, backends and dtypes."""
+
+    def __init__(self, suite: Suite, cells: Iterable[Cell]) -> None:
+        self.suite = suite
+        order = {claim: i for i, claim in enumerate(CLAIMS)}
+        names = [b.name for b in suite.backends]
+        self.cells = sorted(cells, key=lambda c: (order[c.claim], names.index(c.backend), DTYPES.index(c.dtype)))
+
+    def at(self, claim: str, backend: str) -> list[Cell]:
+        """The cells of one claim and backend, a dtype each."""
+        return [c for c in self.cells if c.claim == claim and c.backend == backend]
+
+    @property
+    def claims(self) -> list[str]:
+        """The claims on which there is a verdict."""
+        seen = {c.claim for c in self.cells}
+        return [claim for claim in CLAIMS if claim in seen]
+
+    def text(self, claim: str, backend: str) -> str:
+        """The words of one cell: every verdict, the gravest first, with the dtypes it holds for if not for all."""
+        cells = self.at(claim, backend)
+        if not cells:
+            return "not run"
+        groups: dict[str, list[Cell]] = {}
+        for cell in sorted(cells, key=lambda c: SEVERITY[c.verdict.kind]):
+            groups.setdefault(_label(cell), []).append(cell)
+        if len(groups) == 1:
+            return next(iter(groups))
+        return "; ".join(f"{label} ({' '.join(SHORT[c.dtype] for c in group)})" for label, group in groups.items())
+
+    def tally(self) -> str:
+        """How many cells have which verdict."""
+        counts = {kind: sum(c.verdict.kind == kind for c in self.cells) for kind in Kind}
+        return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+
+    # -- for people ---------------------------------------------------------------------------------------------------
+
+    def terminal(self, width: int, *, color: bool) -> str:
+        """A table for the terminal, by rich."""
+        import io
+
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("claim", no_wrap=True)
+        for backend in self.suite.backends:
+            table.add_column(f"{backend.name}\n{backend.version}", overflow="fold")
+        for claim in self.claims:
+            row = [Text(claim)]
+            for backend in self.suite.backends:
+                row.append(Text(self.text(claim, backend.name), style=self._style(claim, backend.name)))
+            table.add_row(*row)
+        console = Console(file=io.StringIO(), width=width, force_terminal=color, highlight=False, no_color=not color)
+        console.print(table)
+        file = console.file
+        assert isinstance(file, io.StringIO)
+        return file.getvalue()
+
+    def _style(self, claim: str, backend: str) -> str:
+        cells = self.at(claim, backend)
+        if any(not c.expected for c in cells):
+            return "bold red"
+        kinds = {c.verdict.kind for c in cells}
+        if Kind.DEVIATES in kinds:
+            return "yellow"
+        return "green" if Kind.CONFORMS in kinds else "dim"
+
+    def markdown(self) -> str:
+        """The matrix as a Markdown document."""
+        backends = self.suite.backends
+        lines = [
+            "# Conformance of batch normalization",
+            "",
+            f"normspec {__version__}, profile {self.suite.profile.name}, seed {self.suite.seed}: {self.tally()}.",
+            "",
+            "| claim | " + " | ".join(f"{b.name} {b.version}" for b in backends) + " |",
+            "|---" * (len(backends) + 1) + "|",
+        ]
+        for claim in self.claims:
+            texts = (self.text(claim, b.name).replace("|", "\\|") for b in backends)
+            lines.append(f"| {claim} | " + " | ".join(texts) + " |")
+        lines += ["", LEGEND, ""]
+        reasons = {(c.claim, c.backend, c.declared): c.reason for c in self.cells if c.declared}
+        lines += [f"- {backend}, {claim}: {rival}. {why}" for (claim, backend, rival), why in reasons.items()]
+        lines += [f"- {name} was not run: {reason}." for name, reason in self.suite.not_run.items()]
+        lines += [f"- {problem}" for problem in self.suite.broken.values()]
+        return "\n".join(lines) + "\n"
+
+    # -- for programs -------------------------------------------------------------------------------------------------
+
+    def results(self) -> dict[str, Any]:
+        """results.json, as `results.schema.json` describes it. Nothing in it depends on how the run was distributed."""
+        return {
+            "schema": SCHEMA,
+            "normspec": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "numpy": np.__version__,
+            "profile": self.suite.profile.name,
+            "seed": self.suite.seed,
+            "claims": claims_digest(),
+            "backends": [{"name": b.name, "version": b.version, "dtypes": list(b.dtypes)} for b in self.suite.backends],
+            "not_run": self.suite.not_run,
+            "broken": self.suite.broken,
+            "cells": [_plain(cell) for cell in self.cells],
+        }
+
+    def write(self, *, results: str | None, markdown: str | None) -> list[Path]:
+        """Write what was asked for; give the paths."""
+        written = []
+        if results:
+            plain = json.dumps(self.results(), indent=1, sort_keys=False, allow_nan=False)
+            written.append(_write(Path(results), plain + "\n"))
+        if markdown:
+            written.append(_write(Path(markdown), self.markdown()))
+        return written
+
+
+def claims_digest() -> str:
+    """A fingerprint of the claims, so that results of other claims are not taken for the same."""
+    told = json.dumps([[c.id, c.text, [r.name for r in c.rivals]] for c in CLAIMS.values()])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def worst_ratios(cells: Sequence[Cell]) -> Mapping[str, float]:
+    """The largest error over bound that was seen, by quantity."""
+    worst: dict[str, float] = {}
+    for cell in cells:
+        if cell.verdict.kind == Kind.CONFORMS:
+            for quantity, ratio in cell.verdict.worst.items():
+                worst[quantity] = max(worst.get(quantity, 0.0), ratio)
+    return worst
+
+
+def _label(cell: Cell) -> str:
+    verdict = cell.verdict
+    if verdict.kind == Kind.NOT_OFFERED:
+        return "-"
+    shown = verdict.label
+    if verdict.kind == Kind.CONFORMS and verdict.found:
+        shown = f"conforms ({verdict.found})"
+    return f"{shown} *" if cell.declared and cell.expected else shown
+
+
+def _plain(cell: Cell) -> dict[str, Any]:
+    """A cell without what belongs to one machine, and with infinities as text: JSON has none."""
+    plain = cell.serializable()
+    del plain["script"], plain["again"]
+    finite: dict[str, Any] = _finite(plain)
+    return finite
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,335 @@
+"""Pools of cases, drawn once and shared by all claims and backends. Hypothesis draws them, and shrinks what fails.
+
+Convention pools hold exact data: small integers times a power of two whose mean, variance and (with the eps that goes
+with them) root are exact in every dtype, so that rounding hides no rival. Accuracy pools hold plain and hostile data.
+The two are never mixed in one pool. A backend that compiles for each shape meets few shapes and many values.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+
+from normspec.conformance.arithmetic import FORMATS
+from normspec.conformance.cases import GENERAL, LAYOUTS, Case, exact_spreads
+
+Strategy = st.SearchStrategy[Case]
+
+DEFAULT_SEED = 20150211  # the day of arXiv 1502.03167; any number would do, but always the same one
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is drawn: cases in an ordinary pool, and the longest reduction."""
+
+    name: str
+    cases: int
+    longest: int
+
+
+PROFILES = {
+    "quick": Profile("quick", 20, 65_537),
+    "default": Profile("default", 100, 65_537),
+    "thorough": Profile("thorough", 1000, 1_000_003),
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A named family of cases. `share` scales the profile's number of cases."""
+
+    name: str
+    strategy: Callable[[str], Strategy]
+    always: Callable[[str], Sequence[Case]] = lambda _: ()
+    """Cases that are in every profile, whatever is drawn."""
+    share: float = 1.0
+    long: Callable[[str, int], Sequence[Case]] | None = None
+    """For pools whose cases depend on the longest reduction of the profile instead of being drawn."""
+
+
+def draw(pool: Pool, dtype: str, profile: Profile, seed: int) -> tuple[Case, ...]:
+    """The cases of a pool: the same for the same arguments, on every machine with the same Hypothesis."""
+    return _drawn(pool, dtype, profile, seed)
+
+
+@lru_cache(maxsize=256)
+def _drawn(pool: Pool, dtype: str, profile: Profile, seed: int) -> tuple[Case, ...]:
+    if pool.long is not None:
+        return tuple(pool.long(dtype, profile.longest))
+    always = list(pool.always(dtype))
+    wanted = max(4, round(profile.cases * pool.share))
+    cases: dict[Case, None] = dict.fromkeys(always)
+
+    @hypothesis.seed(seed)
+    @_settings(max(wanted - len(always), 4), Phase.generate)
+    @hypothesis.given(pool.strategy(dtype))
+    def collect(case: Case) -> None:
+        cases[case] = None
+
+    collect()
+    return tuple(cases)
+
+
+def shrink(pool: Pool, dtype: str, first: Case, fails: Callable[[Case], bool], seed: int) -> Case:
+    """The simplest case that Hypothesis finds to fail as `first` does; `first` itself where it finds none."""
+    budget = iter(range(400))  # shrinking is for people: a few seconds, not minutes
+    best = first
+
+    @hypothesis.seed(seed)
+    @_settings(150, Phase.generate, Phase.shrink)
+    @hypothesis.given(pool.strategy(dtype))
+    def search(case: Case) -> None:
+        nonlocal best
+        if next(budget, None) is not None and fails(case):
+            best = case
+            raise AssertionError
+
+    if pool.long is None:
+        try:
+            search()
+        except AssertionError:
+            pass
+    return best
+
+
+def _settings(examples: int, *phases: Phase) -> settings:
+    return settings(
+        max_examples=examples,
+        phases=phases,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+
+
+# -- convention pools -------------------------------------------------------------------------------------------------
+
+EXACT_SHAPES = (
+    (2, 1), (4, 3), (2, 2, 2), (3, 2, 3), (2, 2, 2, 2), (2, 3, 1, 4), (2, 17, 2), (2, 2, 2, 1, 3),
+)  # fmt: skip
+SEEDS = st.integers(0, 2**16)
+
+
+@st.composite
+def _exact_cases(draw: st.DrawFn, dtype: str, shapes: Sequence[tuple[int, ...]] = EXACT_SHAPES) -> Case:
+    shape = draw(st.sampled_from(shapes))
+    size = math.prod(shape) // shape[1]
+    spread = draw(st.sampled_from(exact_spreads(size)))
+    scale = 2.0 ** draw(st.sampled_from((0, -1, 1, -2, -3, -5, -7, -9, -10)))
+    root = draw(st.sampled_from((2, 4)))
+    return Case(
+        dtype=dtype,
+        shape=shape,
+        data=f"exact {spread}",
+        seed=draw(SEEDS),
+        scale=scale,
+        eps=scale**2 * (root**2 - spread),
+        momentum=draw(st.sampled_from((0.25, 0.75, 0.125))),
+        layout=draw(st.sampled_from(LAYOUTS)),
+    )
+
+
+def _exact_corners(dtype: str) -> list[Case]:
+    """One case of each kind that some rival needs to show itself."""
+    plain = Case(dtype=dtype, shape=(4, 3), data="exact 3", eps=1.0, momentum=0.25, seed=1)
+    return [
+        plain,
+        replace(plain, eps=13.0, momentum=0.75),
+        replace(plain, shape=(2, 2, 2, 2), data="exact 2", eps=2.0, seed=2),
+        replace(plain, shape=(2, 3, 1, 4), seed=3, layout="channels last"),
+        replace(plain, shape=(2, 17, 2), seed=4, momentum=0.75),
+        replace(plain, shape=(2, 2, 2, 1, 3), data="exact 2", eps=2.0, seed=5),
+        replace(plain, scale=2.0**-10, eps=2.0**-20, seed=6),
+        replace(plain, shape=(2, 3, 1, 4), scale=2.0**-10, eps=13 * 2.0**-20, seed=7, momentum=0.125),
+    ]
+
+
+def _varied(pool: str, **change: object) -> Pool:
+    """The exact pool with some fields fixed."""
+    return Pool(
+        pool,
+        lambda dtype: _exact_cases(dtype).map(lambda case: replace(case, **change)),  # type: ignore[arg-type]
+        lambda dtype: [replace(case, **change) for case in _exact_corners(dtype)],  # type: ignore[arg-type]
+        share=0.3,
+    )
+
+
+exact = Pool("exact", _exact_cases, _exact_corners)
+unit = _varied("unit", parameters="unit")
+undo = _varied("undo", parameters="undo")
+zero_eps = _varied("zero eps", eps=0.0)
+keeps = _varied("momentum 0", momentum=0.0)
+takes = _varied("momentum 1", momentum=1.0)
+repeated = _varied("repeated", steps=5)
+
+_FEW_SHAPES = ((3, 2), (2, 3, 2), (2, 2, 2, 2))
+few = Pool("few", lambda dtype: _exact_cases(dtype, _FEW_SHAPES), share=0.3)
+
+
+@st.composite
+def _layer_cases(draw: st.DrawFn, dtype: str) -> Case:
+    case = draw(_exact_cases(dtype, ((4, 3), (2, 2, 2), (2, 2, 2, 2), (2, 2, 2, 1, 3))))
+    scale = draw(st.sampled_from((1.0, 0.5, 2.0)))  # a new layer's state is 0 and 1: stay in sight of it
+    return replace(case, scale=scale, eps=case.eps / case.scale**2 * scale**2, steps=draw(st.integers(2, 4)))
+
+
+layers = Pool("layers", _layer_cases, share=0.3)
+cumulative = Pool("cumulative", lambda dtype: _layer_cases(dtype).map(lambda c: replace(c, steps=4)), share=0.15)
+
+
+@st.composite
+def _constant_cases(draw: st.DrawFn, dtype: str) -> Case:
+    return Case(
+        dtype=dtype,
+        shape=draw(st.sampled_from(EXACT_SHAPES)),
+        data="constant",
+        seed=draw(SEEDS),
+        location=draw(st.sampled_from((0.0, 1.0, -3.0, 0.125, 100.0))),
+        eps=draw(st.sampled_from((1.0, 0.25, 2.0**-10, 1e-5))),
+    )
+
+
+constant = Pool("constant", _constant_cases, share=0.3)
+
+
+# -- accuracy pools ---------------------------------------------------------------------------------------------------
+
+ACCURACY_SHAPES = (
+    (4, 3), (7, 5), (2, 3, 5), (3, 2, 4, 5), (2, 3, 3, 2, 4), (64, 33), (257, 2), (16, 4, 8, 8),
+)  # fmt: skip
+
+
+def _log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
+    """Numbers between two powers of two, evenly spread in the exponent; exact, so that they print short."""
+    low_exponent, high_exponent = math.log2(low), math.log2(high)
+    return st.integers(0, 64).map(lambda i: 2.0 ** round(low_exponent + (high_exponent - low_exponent) * i / 64))
+
+
+def _limits(dtype: str) -> tuple[tuple[float, float], float, tuple[float, float]]:
+    """Range of the deviation, largest ratio of mean to deviation, range of eps: where every sound result fits."""
+    return {
+        "float64": ((2.0**-40, 2.0**40), 2.0**34, (2.0**-40, 0.125)),
+        "float32": ((2.0**-20, 2.0**20), 2.0**17, (2.0**-30, 0.125)),
+        "bfloat16": ((2.0**-10, 2.0**10), 2.0**2, (2.0**-17, 0.125)),
+        "float16": ((2.0**-6, 2.0**4), 2.0**5, (2.0**-16, 0.125)),
+    }[dtype]
+
+
+@st.composite
+def _accuracy_cases(draw: st.DrawFn, dtype: str) -> Case:
+    scales, kappa, epsilons = _limits(dtype)
+    data = draw(st.sampled_from(GENERAL))
+    shape = draw(st.sampled_from(ACCURACY_SHAPES))
+    scale = draw(_log_uniform(*scales))
+    ratio = draw(st.sampled_from((0.0, 1.0)) | _log_uniform(1.0, kappa))
+    if dtype == "float16" and data in ("heavy tails", "outlier first", "one-hot"):
+        scale, ratio = min(scale, 1.0), min(ratio, 4.0)
+    return Case(
+        dtype=dtype,
+        shape=shape,
+        data=data,
+        seed=draw(SEEDS),
+        location=ratio * scale,
+        scale=scale,
+        eps=draw(_log_uniform(*epsilons)),
+        momentum=draw(st.sampled_from((0.1, 0.3, 0.9))),
+        layout=draw(st.sampled_from(LAYOUTS)),
+    )
+
+
+accuracy = Pool("accuracy", _accuracy_cases)
+
+
+@st.composite
+def _cancellation_cases(draw: st.DrawFn, dtype: str) -> Case:
+    low, high = (2.0**27, 2.0**30) if dtype == "float64" else (2.0**12, 2.0**15)
+    shape = draw(st.sampled_from(((4, 8), (2, 8, 5), (2, 8, 2, 4))))
+    return Case(
+        dtype=dtype,
+        shape=shape,
+        data=draw(st.sampled_from(("bell", "uniform", "outlier first"))),
+        seed=draw(SEEDS),
+        location=draw(_log_uniform(low, high)),
+        eps=draw(_log_uniform(2.0**-30, 2.0**-10)),
+        layout=draw(st.sampled_from(LAYOUTS)),
+    )
+
+
+cancellation = Pool("cancellation", _cancellation_cases, share=0.3)
+
+
+@st.composite
+def _half_cases(draw: st.DrawFn, dtype: str) -> Case:
+    """Means of up to 1/20 of what the format resolves against the spread, in long and short reductions."""
+    ratio = draw(_log_uniform(0.01 / FORMATS[dtype].roundoff, 0.05 / FORMATS[dtype].roundoff))
+    return Case(
+        dtype=dtype,
+        shape=draw(st.sampled_from(((8, 6), (16, 4, 8, 8)))),
+        data=draw(st.sampled_from(("bell", "uniform"))),
+        seed=draw(SEEDS),
+        location=ratio,
+        eps=draw(_log_uniform(2.0**-16, 2.0**-4)),
+        layout=draw(st.sampled_from(LAYOUTS)),
+    )
+
+
+half = Pool("half", _half_cases, share=0.3)
+
+
+def _extent_cases(dtype: str, longest: int) -> list[Case]:
+    """Long reductions, over space and over the batch, with a spike at their ends and at block boundaries."""
+    plain = Case(dtype=dtype, shape=(1, 2, longest), data="bell", eps=2.0**-10)
+    places = (longest - 1, 0, 65535, longest - 2, longest // 2)
+    spikes = [replace(plain, data=f"spike at {p}", seed=i) for i, p in enumerate(places)]
+    spikes.append(replace(spikes[0], shape=(longest, 2)))
+    return spikes
+
+
+extent = Pool("extent", lambda dtype: st.just(_extent_cases(dtype, 65_537)[0]), long=_extent_cases)
+
+def _large_cases(dtype: str, _: int) -> list[Case]:
+    """Exact data, doubled again and again until the values themselves would overflow."""
+    last = math.floor(math.log2(FORMATS[dtype].largest / 10)) - 1  # no value of the pattern exceeds 10 deviations
+    step = {"float64": 32, "float16": 1}.get(dtype, 4)
+    plain = Case(dtype=dtype, shape=(4, 3), data="exact 3", eps=1.0)
+    return [replace(plain, scale=2.0**k) for k in range(0, last + 1, step)]
+
+
+large = Pool("large", lambda dtype: st.just(_large_cases(dtype, 0)[0]), long=_large_cases)
+
+
+# -- the edges --------------------------------------------------------------------------------------------------------
+
+
+def _edge_cases(*shapes: tuple[int, ...]) -> Callable[[str, int], Sequence[Case]]:
+    return lambda dtype, _: [Case(dtype=dtype, shape=shape, data="bell", seed=i) for i, shape in enumerate(shapes)]
+
+
+def _edges(name: str, *shapes: tuple[int, ...]) -> Pool:
+    made = _edge_cases(*shapes)
+    return Pool(name, lambda dtype: st.sampled_from(made(dtype, 0)), long=made)
+
+
+single = _edges("single", (1, 3), (1, 2, 1), (1, 3, 1, 1), (1, 2, 1, 1, 1))
+empty = _edges("empty", (0, 3), (0, 2, 4), (0, 3, 2, 2))
+
+ARTICLE_SHAPE = (2, 2, 2, 2)
+article = Pool(
+    "article",
+    lambda dtype: st.builds(
+        Case,
+        dtype=st.just(dtype),
+        shape=st.just(ARTICLE_SHAPE),
+        data=st.just("bell"),
+        seed=SEEDS,
+        eps=st.just(1e-5),
+        momentum=st.just(0.1),
+    ),
+    share=0.15,
+)

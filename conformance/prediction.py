@@ -1,0 +1,238 @@
+"""What a backend that follows given rules must return: for every result its value and how far rounding may move it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normspec import reference
+from normspec.conformance import bounds
+from normspec.conformance.arithmetic import Arithmetic
+from normspec.conformance.cases import Inputs
+from normspec.reference import ARTICLE, Rules
+from normspec.reference.batch_norm import (
+    along_channels,
+    mean_over,
+    reduced_axes,
+    scale_and_shift,
+    tracked,
+    tracked_correction,
+)
+
+Array = NDArray[np.float64]
+
+# Where 1 / sqrt(var + eps) is so large or small that its cube leaves the inner format, gradients promise nothing.
+GRADIENT_ROOTS = {2.0**-53: (1e-90, 1e90), 2.0**-24: (1e-10, 1e12), 2.0**-8: (1e-10, 1e12), 2.0**-11: (1e-2, 1e1)}
+
+
+class Expected(NamedTuple):
+    """A predicted array and its element-wise bound; where the bound is not finite the element is undecided."""
+
+    value: Array
+    bound: Array
+
+
+Prediction = Mapping[str, Expected]
+
+
+@np.errstate(all="ignore")
+def train(
+    given: Inputs,
+    rules: Rules,
+    arithmetic: Arithmetic,
+    *,
+    eps: float,
+    momentum: float | None,
+    step: int = 1,
+    previous: Array | None = None,
+    carried: tuple[Array | float, Array | float] = (0.0, 0.0),
+) -> dict[str, Expected]:
+    """y, running_mean and running_var after one training step; `carried` bounds the error of the given state."""
+    x, weight, bias, old_mean, old_var, _ = given
+    state = (old_mean, old_var)
+    y, new_mean, new_var = reference.train(
+        x, weight, bias, *state, momentum=momentum, eps=eps, rules=rules, step=step, previous=previous
+    )
+    groups = reference.statistics(x, rules)
+    error = bounds.of_statistics(x, reduced_axes(x.ndim, rules.axes), groups, arithmetic)
+    if rules.training_statistics == "batch":
+        y_bound = _output_bound(given, groups, error, y, rules, arithmetic, eps)
+    else:
+        used = state if rules.training_statistics == "running before" else (new_mean, new_var)
+        y_bound = _constant_bound(given, *used, y, rules, arithmetic, eps)
+    channels, axes = x.shape[1], reduced_axes(x.ndim, "channel")
+    mean_error, var_error = (_by_channel(e, channels) for e in (error.mean, error.var))
+    if rules.tracked_of == "output":
+        mean_error = mean_error + mean_over(y_bound, axes).ravel()
+        var_error = var_error + mean_over(y_bound * (2 * abs(y) + y_bound), axes).ravel()
+    batch = tracked(x if rules.tracked_of == "input" else y, eps, rules)
+    var_error = (var_error + 2 * bounds.steps(arithmetic) * batch.var) * tracked_correction(len(x), groups.size, rules)
+    # Only the article's own mixture is known to weigh the batch by momentum; a rival may weigh it by up to 1.
+    weight_of_batch = momentum if momentum is not None and rules.update == "article" else 1.0
+    mean_bound, var_bound = (
+        bounds.of_running(o, b, e, n, weight_of_batch, arithmetic, np.asarray(c))
+        for o, b, e, n, c in zip(state, batch, (mean_error, var_error), (new_mean, new_var), carried, strict=True)
+    )
+    return {
+        "y": Expected(y, y_bound),
+        "running_mean": Expected(new_mean, mean_bound),
+        "running_var": Expected(new_var, var_bound),
+    }
+
+
+@np.errstate(all="ignore")
+def evaluate(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float) -> dict[str, Expected]:
+    """y of an evaluation."""
+    x, weight, bias, mean, var, _ = given
+    y = reference.evaluate(x, weight, bias, mean, var, eps=eps, rules=rules)
+    if rules.evaluation_statistics == "running":
+        bound = _constant_bound(given, mean, var, y, rules, arithmetic, eps)
+    else:
+        groups = reference.statistics(x, rules)
+        error = bounds.of_statistics(x, reduced_axes(x.ndim, rules.axes), groups, arithmetic)
+        bound = np.maximum(
+            _output_bound(given, groups, error, y, rules, arithmetic, eps),
+            _constant_bound(given, mean, var, y, rules, arithmetic, eps),
+        )
+    return {"y": Expected(y, bound)}
+
+
+@np.errstate(all="ignore")
+def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float) -> dict[str, Expected]:
+    """dx, dweight and dbias through the batch's own statistics."""
+    x, weight, bias, _, _, dy = given
+    dx, dweight, dbias = reference.train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
+    axes, every = reduced_axes(x.ndim, rules.axes), reduced_axes(x.ndim, "channel")
+    groups = reference.statistics(x, rules)
+    error = bounds.of_statistics(x, axes, groups, arithmetic)
+    var, var_error = _normalizing(groups, error, rules, arithmetic)
+    root = bounds.of_root(var, var_error, eps, arithmetic, rules)
+    root_error, largest = root
+    exact_root = reference.inverse_root(var, eps, rules)
+    x_hat = groups.centered * exact_root
+    x_hat_error = bounds.of_normalized(x, groups.mean, groups.centered, error.mean, root, arithmetic)
+    u, sums = bounds.steps(arithmetic), error.growth + 4 * bounds.steps(arithmetic)
+
+    d, reach = abs(groups.centered), abs(x) + abs(groups.mean)
+    scale, _ = scale_and_shift(weight, bias, x.shape, rules)
+    g = scale * dy
+    a, g_mean, q = abs(g), mean_over(g, axes), mean_over(g * x_hat, axes)
+    g_mean_error = sums * mean_over(a, axes)
+    q_error = (
+        largest * (error.mean * abs(g_mean) + sums * mean_over(a * (d + error.mean + reach), axes))
+        + abs(q) * root_error / exact_root
+    )
+    inner = largest * (
+        g_mean_error
+        + (abs(x_hat) + x_hat_error) * q_error
+        + abs(q) * (x_hat_error + largest * (error.mean + error.growth * mean_over(d, axes)))
+        + 4 * u * (a + abs(g_mean) + abs(x_hat * q))
+    )
+    inner = inner + abs(g - g_mean - x_hat * q) * root_error
+    if arithmetic.one_pass:  # a variance clipped at 0 passes no gradient
+        inner = inner + np.where(error.var >= var, largest * abs(x_hat * q), 0.0)
+    if arithmetic.parts:
+        parts = a + abs(g_mean) + (abs(x_hat) + x_hat_error) * (abs(q) + q_error)
+        inner = inner + 4 * arithmetic.result.roundoff * largest * parts
+    room = _room_for_gradients(x, a, exact_root, axes, arithmetic)
+
+    total, weighed = abs(dy), abs(dy) * (d + np.asarray(error.mean) + reach)
+    if rules.axes == "channel":
+        of_weight = (largest * error.mean).ravel() * abs(dy.sum(every)) + largest.ravel() * sums * weighed.sum(every)
+        of_weight = of_weight + abs(dweight) * (root_error / exact_root).ravel()
+    else:
+        of_weight = (total * x_hat_error + sums * total * (abs(x_hat) + x_hat_error)).sum(every)
+    if rules.weight_gradient == "of raw x":
+        of_weight = of_weight + sums * (total * abs(x)).sum(every)
+    factor = np.maximum(1, abs(weight)) if rules.weight_gradient == "times weight" else 1.0
+    bias_factor = np.maximum(1, abs(weight)) if rules.bias_gradient == "times weight" else 1.0
+    channel_room = _by_channel(room, x.shape[1])
+    return {
+        "dx": Expected(dx, bounds.stored(dx, inner, arithmetic.result) * room),
+        "dweight": Expected(dweight, bounds.stored(dweight, of_weight * factor, arithmetic.kept) * channel_room),
+        "dbias": Expected(dbias, bounds.of_sum(dy, every, dbias, arithmetic) * bias_factor),
+    }
+
+
+@np.errstate(all="ignore")
+def evaluate_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float) -> dict[str, Expected]:
+    """dx, dweight and dbias where the statistics are constants."""
+    if rules.evaluation_gradient == "training formula":
+        return train_gradients(given, rules, arithmetic, eps=eps)
+    x, weight, bias, mean, var, dy = given
+    dx, dweight, dbias = reference.evaluate_gradients(x, weight, bias, mean, var, dy, eps=eps, rules=rules)
+    every = reduced_axes(x.ndim, "channel")
+    u, sums = bounds.steps(arithmetic), bounds.growth(x.size // x.shape[1], arithmetic) + 4 * bounds.steps(arithmetic)
+    largest = reference.inverse_root(var, eps, rules) * (1 + bounds.ROOT_STEPS * u)
+    spread = abs(x - along_channels(mean, x.ndim)) + abs(x) + abs(along_channels(mean, x.ndim))
+    raw = (abs(dy) * abs(x)).sum(every) if rules.weight_gradient == "of raw x" else 0.0
+    of_weight = sums * (largest * (abs(dy) * spread).sum(every) + raw) + 6 * u * abs(dweight)
+    factor = np.maximum(1, abs(weight))
+    weight_factor = factor if rules.weight_gradient == "times weight" else 1.0
+    bias_factor = factor if rules.bias_gradient == "times weight" else 1.0
+    return {
+        "dx": Expected(dx, bounds.stored(dx, 9 * u * abs(dx), arithmetic.result)),
+        "dweight": Expected(dweight, bounds.stored(dweight, of_weight * weight_factor, arithmetic.kept)),
+        "dbias": Expected(dbias, bounds.of_sum(dy, every, dbias, arithmetic) * bias_factor),
+    }
+
+
+def _normalizing(
+    groups: reference.Groups, error: bounds.StatisticsError, rules: Rules, arithmetic: Arithmetic
+) -> tuple[Array, Array]:
+    """The variance that normalizes, and the bound on its error."""
+    if rules.ddof == 0:
+        return groups.var, error.var
+    correction = groups.size / (groups.size - 1) if groups.size > 1 else np.inf
+    return groups.var * correction, (error.var + 2 * bounds.steps(arithmetic) * groups.var) * correction
+
+
+def _output_bound(
+    given: Inputs,
+    groups: reference.Groups,
+    error: bounds.StatisticsError,
+    y: Array,
+    rules: Rules,
+    arithmetic: Arithmetic,
+    eps: float,
+) -> Array:
+    """For y where the statistics are taken from the batch."""
+    x = given.x
+    root = bounds.of_root(*_normalizing(groups, error, rules, arithmetic), eps, arithmetic, rules)
+    centered = groups.centered if rules.centered else x
+    if not rules.scaled:
+        root = (np.zeros_like(root[0]), np.ones_like(root[1]))
+    x_hat = reference.normalize(groups, eps, rules)[0]
+    of_x_hat = bounds.of_normalized(x, groups.mean, centered, error.mean, root, arithmetic)
+    return bounds.of_output(x_hat, of_x_hat, *scale_and_shift(given.weight, given.bias, x.shape, rules), y, arithmetic)
+
+
+def _constant_bound(
+    given: Inputs, mean: Array, var: Array, y: Array, rules: Rules, arithmetic: Arithmetic, eps: float
+) -> Array:
+    """For y where the statistics are given."""
+    x = given.x
+    mean, var = along_channels(mean, x.ndim), along_channels(var, x.ndim)
+    root = bounds.of_root(var, np.zeros_like(var), eps, arithmetic, rules)
+    x_hat = (x - mean) * reference.inverse_root(var, eps, rules)
+    of_x_hat = bounds.of_normalized(x, mean, x - mean, 0.0, root, arithmetic)
+    return bounds.of_output(x_hat, of_x_hat, *scale_and_shift(given.weight, given.bias, x.shape, rules), y, arithmetic)
+
+
+def _room_for_gradients(x: Array, a: Array, root: Array, axes: tuple[int, ...], arithmetic: Arithmetic) -> Array:
+    """1 where the products of a gradient stay inside the inner format, infinite elsewhere; a value a group."""
+    low, high = GRADIENT_ROOTS[arithmetic.inner.roundoff]
+    size = x.size // root.size
+    peak, steepest = abs(x).max(axes, keepdims=True), a.max(axes, keepdims=True)
+    product = (1 + peak * root) ** 2 * (1 + root) * steepest * root * (1 + size**0.5) * size
+    inside = (root >= low) & (root <= high) & (product < arithmetic.inner.largest / 8)
+    return np.where(inside, 1.0, np.inf)
+
+
+def _by_channel(values: Array, channels: int) -> Array:
+    """A value of each group as one a channel: the largest that the channel meets."""
+    return np.broadcast_to(values.max(reduced_axes(values.ndim, "channel")), channels)
+
+
+__all__ = ["ARTICLE", "Expected", "Prediction", "evaluate", "evaluate_gradients", "train", "train_gradients"]

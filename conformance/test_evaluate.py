@@ -1,0 +1,40 @@
+"""Section 2: evaluation, which uses what training has tracked."""
+
+import pytest
+
+from normspec.conformance import pools
+from normspec.conformance.checking import Check, on
+from normspec.conformance.experiments import EVALUATE, FRESH, LAYER, REGROUPED
+
+
+@pytest.mark.claim("evaluate.running-statistics")
+def test_running_statistics(check: Check) -> None:
+    """Section 2: evaluation normalizes with the tracked statistics."""
+    check.formula(on(pools.exact, EVALUATE, "y"), on(pools.few, REGROUPED, "y"), on(pools.layers, LAYER, "evaluation"))
+
+
+@pytest.mark.claim("evaluate.sample-alone")
+def test_sample_alone(check: Check) -> None:
+    """Section 2: a sample gives the same alone as in any batch, in any order, and beside its own copy."""
+    check.formula(on(pools.few, REGROUPED, "y"))
+
+
+@pytest.mark.claim("evaluate.folded")
+def test_folded(check: Check) -> None:
+    """Section 2, last formula: evaluation is one affine map of x."""
+    check.formula(on(pools.exact, EVALUATE, "y"))
+
+
+@pytest.mark.claim("evaluate.frozen")
+def test_frozen(check: Check) -> None:
+    """Section 2: evaluation changes no state, however often it runs."""
+    check.formula(
+        on(pools.exact, EVALUATE, "running_mean", "running_var"),
+        on(pools.layers, LAYER, "running_mean after evaluation", "running_var after evaluation"),
+    )
+
+
+@pytest.mark.claim("evaluate.before-training")
+def test_before_training(check: Check) -> None:
+    """Sections 2 and 3: a new layer in evaluation gives x / sqrt(1 + eps)."""
+    check.formula(on(pools.layers, FRESH, "y"))

@@ -1,0 +1,234 @@
+"""What a library must not do to the arrays it is given, and what it must not leave behind."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from normspec.conformance import pools
+from normspec.conformance.adapters import Backend, NotOffered, call
+from normspec.conformance.arithmetic import GRADES, numpy_dtype, parameter_dtype
+from normspec.conformance.cases import Case, Inputs
+from normspec.conformance.checking import Check
+from normspec.conformance.experiments import (
+    STATE,
+    given,
+    handed_over,
+    run_evaluate,
+    run_gradients,
+    run_train,
+)
+from normspec.conformance.prediction import ARTICLE, train
+
+AnyArray = NDArray[Any]
+NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")
+RESULTS = {
+    "train": ("y", *STATE),
+    "evaluate": ("y",),
+    "train_gradients": ("dx", "dweight", "dbias"),
+    "evaluate_gradients": ("dx", "dweight", "dbias"),
+}
+ARGUMENTS = {
+    "train": NAMES[:5],
+    "evaluate": NAMES[:5],
+    "train_gradients": ("x", "weight", "bias", "dy"),
+    "evaluate_gradients": NAMES,
+}
+
+
+def calls(backend: Backend, case: Case) -> Iterator[tuple[str, Mapping[str, AnyArray], Mapping[str, AnyArray]]]:
+    """Every function that the adapter has, called once: its name, the arrays it was given, the arrays it returned."""
+    for method, names in ARGUMENTS.items():
+        function = getattr(backend.adapter, method, None)
+        if not callable(function):
+            continue
+        arrays = dict(zip(NAMES, handed_over(case, given(case)), strict=True))
+        options = {"momentum": case.momentum, "eps": case.eps} if method == "train" else {"eps": case.eps}
+        channels = (case.shape[1],)
+        shapes = [case.shape if name in ("y", "dx") else channels for name in RESULTS[method]]
+        try:
+            results = call(function, RESULTS[method], shapes, *(arrays[n] for n in names), **options)
+        except NotOffered:
+            continue
+        yield method, {n: arrays[n] for n in names}, dict(zip(RESULTS[method], results, strict=True))
+
+
+def bits(array: AnyArray) -> bytes:
+    """The values of an array, to the last bit, whatever its layout."""
+    return np.ascontiguousarray(array).tobytes()
+
+
+@pytest.mark.claim("hygiene.inputs-unwritten")
+def test_inputs_unwritten(check: Check) -> None:
+    """Section 3 (code): no array handed over is written to."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        before = {name: bits(a) for name, a in zip(NAMES, handed_over(case, given(case)), strict=True)}
+        for method, arrays, _ in calls(backend, case):
+            for name, array in arrays.items():
+                if bits(array) != before[name]:
+                    mistake = {"x": "writes its input", "dy": "writes its input"}.get(name, "writes its parameters")
+                    mistake = "writes the state it was given" if name in STATE else mistake
+                    return f"{mistake}: {name} holds other values after {method}"
+        return ""
+
+    check.holds(pools.few, refutation)
+
+
+@pytest.mark.claim("hygiene.no-alias")
+def test_no_alias(check: Check) -> None:
+    """Good practice: results share no memory with what was given, and later calls leave earlier results alone."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        earlier: list[tuple[str, str, AnyArray, bytes]] = []
+        for method, arrays, results in calls(backend, case):
+            for name, result in results.items():
+                for other, array in arrays.items():
+                    if np.may_share_memory(result, array):
+                        return f"result shares memory with an input: {name} of {method} with {other}"
+                earlier.append((method, name, result, bits(result)))
+        for _ in calls(backend, replace(case, seed=case.seed + 1)):
+            pass
+        for method, name, result, was in earlier:
+            if bits(result) != was:
+                return f"an earlier result changes: {name} of {method}, when other input is computed"
+        return ""
+
+    check.holds(pools.few, refutation)
+
+
+@pytest.mark.claim("hygiene.dtype-shape")
+def test_dtype_shape(check: Check) -> None:
+    """Good practice: y and dx have x's dtype; state and parameters' gradients keep the dtype they came with."""
+    own, small = numpy_dtype(check.dtype), numpy_dtype(parameter_dtype(check.dtype))
+
+    def refutation(backend: Backend, case: Case) -> str:
+        for method, _, results in calls(backend, case):
+            for name, result in results.items():
+                expected = own if name in ("y", "dx") else small
+                if result.dtype != expected:
+                    kind = "y" if name == "y" else "state" if name in STATE else "gradient"
+                    return f"{kind} of another dtype: {name} of {method} is {result.dtype}, expected {expected}"
+        return ""
+
+    check.holds(pools.few, refutation)
+
+
+@pytest.mark.claim("hygiene.layouts")
+def test_layouts(check: Check) -> None:
+    """Good practice: how an array lies in memory changes nothing beyond rounding."""
+
+    def results(backend: Backend, case: Case) -> dict[str, AnyArray]:
+        found = dict(run_train(backend, case, given(case)))
+        try:
+            found["dx"] = run_gradients(backend, case, given(case), "train_gradients")["dx"]
+        except NotOffered:
+            pass
+        return found
+
+    def refutation(backend: Backend, case: Case) -> str:
+        for layout in ("channels last", "transposed", "strided", "zero stride"):
+            data = "overlapping" if layout == "zero stride" else case.data
+            plain = replace(case, data=data, layout="contiguous")
+            apart = _distance(plain, results(backend, plain), results(backend, replace(plain, layout=layout)))
+            if apart:
+                return f"a layout is misread: {layout}: {apart}"
+        return ""
+
+    check.holds(pools.few, refutation)
+
+
+@pytest.mark.claim("hygiene.deterministic")
+def test_deterministic(check: Check) -> None:
+    """Good practice: the same input gives the same output, bit for bit."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        first = {(method, n): bits(r) for method, _, results in calls(backend, case) for n, r in results.items()}
+        for method, _, results in calls(backend, case):
+            for name, result in results.items():
+                if bits(result) != first[method, name]:
+                    return f"differs from run to run: {name} of {method}"
+        return ""
+
+    check.holds(pools.few, refutation)
+
+
+@pytest.mark.claim("hygiene.nan-contained")
+def test_nan_contained(check: Check) -> None:
+    """Section 2: NaN or inf stays in its channel, and shows there."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        clean = run_train(backend, case, given(case))
+        for poison in (np.nan, np.inf):
+            x = given(case).x.copy()
+            x[0, 0] = poison
+            got = run_train(backend, case, given(case)._replace(x=x))
+            shown = got["y"][:, 0].astype(np.float64)
+            if np.isfinite(shown).any() or np.isfinite(got["running_mean"][0]):
+                return f"is hidden: the channel with {poison} in it has finite results"
+            others = {"y": got["y"][:, 1:], **{n: got[n][1:] for n in STATE}}
+            expected = {"y": clean["y"][:, 1:], **{n: clean[n][1:] for n in STATE}}
+            for name, value in others.items():
+                if not np.isfinite(value.astype(np.float64)).all():
+                    return f"spreads to other channels: {poison} in channel 0, {name} elsewhere is not finite"
+                if bits(value) != bits(expected[name]):
+                    apart = _distance(case, clean, {**clean, **{name: _restored(clean[name], value, name)}})
+                    if apart:
+                        return f"spreads to other channels: {poison} in channel 0 changes {name} elsewhere: {apart}"
+        # Evaluation knows no batch: only the sample itself may show it.
+        x = given(case).x.copy()
+        x[0, 0] = np.nan
+        y = run_evaluate(backend, case, given(case)._replace(x=x))["y"].astype(np.float64)
+        if not np.isfinite(y[1:]).all() or not np.isfinite(y[:, 1:]).all():
+            return "spreads to other channels: evaluation of one sample's NaN is not finite elsewhere"
+        return "" if np.isnan(y[0, 0]).all() else "is hidden: evaluation of NaN is a number"
+
+    check.holds(pools.few, refutation)
+
+
+@pytest.mark.claim("hygiene.empty-batch")
+def test_empty_batch(check: Check) -> None:
+    """Section 2: an empty batch is refused, or gives an empty result and leaves the state as it was."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        values = given(case)
+        result = run_train(backend, case, values)
+        for name in STATE:
+            if (result[name].astype(np.float64) != getattr(values, name)).any():
+                return f"the state moves: {name} is {result[name].tolist()} after an empty batch"
+        return ""
+
+    check.holds(pools.empty, refutation, refusable=True)
+
+
+def _distance(case: Case, one: Mapping[str, AnyArray], other: Mapping[str, AnyArray]) -> str:
+    """Where two results of the same case are further apart than rounding may bring them; "" if nowhere."""
+    for name in one:
+        bound = 2 * _bounds(case, given(case))[name]  # both sides round
+        apart = abs(one[name].astype(np.float64) - other[name].astype(np.float64))
+        if (apart > bound).any() or (np.isnan(apart) & np.isfinite(bound)).any():
+            index = tuple(int(i) for i in np.unravel_index(int(np.nanargmax(apart - bound)), apart.shape))
+            return f"{name}{list(index)} is {float(other[name][index]):g}, not {float(one[name][index]):g}"
+    return ""
+
+
+def _bounds(case: Case, values: Inputs) -> dict[str, NDArray[np.float64]]:
+    from normspec.conformance.prediction import train_gradients
+
+    coarsest = GRADES[case.dtype][-1]
+    forward = train(values, ARTICLE, coarsest, eps=case.eps, momentum=case.momentum)
+    backward = train_gradients(values, ARTICLE, coarsest, eps=case.eps)
+    return {name: expected.bound for name, expected in {**forward, **backward}.items()}
+
+
+def _restored(clean: AnyArray, rest: AnyArray, name: str) -> AnyArray:
+    """`clean` with everything but channel 0 replaced by `rest`."""
+    whole = clean.copy()
+    if name == "y":
+        whole[:, 1:] = rest
+    else:
+        whole[1:] = rest
+    return whole

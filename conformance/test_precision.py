@@ -1,0 +1,81 @@
+"""Section 3: the two ways of computing agree up to rounding. How far that goes is derived, not chosen."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from normspec.conformance import pools
+from normspec.conformance.adapters import Backend
+from normspec.conformance.arithmetic import FORMATS, GRADES
+from normspec.conformance.cases import Case
+from normspec.conformance.checking import Check, on
+from normspec.conformance.experiments import (
+    EVALUATE,
+    EVALUATE_GRADIENTS,
+    STATE,
+    TRAIN,
+    TRAIN_GRADIENTS,
+    given,
+    run_train,
+)
+from normspec.conformance.judging import ratios
+from normspec.conformance.prediction import ARTICLE, train
+
+GRADIENTS = ("dx", "dweight", "dbias")
+FORWARD = ("y", *STATE)
+
+
+@pytest.mark.claim("precision.within-bound")
+def test_within_bound(check: Check) -> None:
+    """Section 3: every result, on plain and on hostile data, is within the derived bound of the dtype's arithmetic."""
+    every = [a.grade for a in GRADES[check.dtype] if a.grade != "narrow sums"]
+    check.grade(
+        on(pools.accuracy, TRAIN, *FORWARD),
+        on(pools.accuracy, EVALUATE, "y"),
+        on(pools.accuracy, TRAIN_GRADIENTS, *GRADIENTS),
+        on(pools.accuracy, EVALUATE_GRADIENTS, *GRADIENTS),
+        accepted=every,
+    )
+
+
+@pytest.mark.claim("precision.cancellation")
+def test_cancellation(check: Check) -> None:
+    """Section 3: the variance keeps its precision where the mean dwarfs the spread."""
+    check.grade(on(pools.cancellation, TRAIN, *FORWARD), accepted=["stable"])
+
+
+@pytest.mark.claim("precision.half-statistics")
+def test_half_statistics(check: Check) -> None:
+    """Section 3: statistics of half-precision data are summed and kept in float32 or wider."""
+    check.grade(on(pools.half, TRAIN, *FORWARD), accepted=["wide", "wide, one pass", "parts"])
+
+
+@pytest.mark.claim("precision.extent")
+def test_extent(check: Check) -> None:
+    """Section 2: every value of a long reduction counts, to the last remainder."""
+    every = [a.grade for a in GRADES[check.dtype] if a.grade != "narrow sums"]
+    check.grade(on(pools.extent, TRAIN, *FORWARD), accepted=every)
+
+
+@pytest.mark.claim("precision.large-finite")
+def test_large_finite(check: Check) -> None:
+    """Section 2: finite data with a representable result give a finite, right result, as far as squares fit."""
+    reached: list[int] = []
+    widest = FORMATS["float64" if check.dtype == "float64" else "float32"].largest
+    coarsest = GRADES[check.dtype][-1]
+    boundless = replace(coarsest, inner=replace(coarsest.inner, largest=math.inf))
+
+    def refutation(backend: Backend, case: Case) -> str:
+        x = given(case).x
+        got = run_train(backend, case, given(case))["y"]
+        expected = train(given(case), ARTICLE, boundless, eps=case.eps, momentum=case.momentum)["y"]
+        if not (ratios(got, expected) > 1).any():
+            reached.append(round(math.log2(case.scale)))
+            return ""
+        if not case.size * abs(x).max() ** 2 < widest / 8:
+            return ""  # squares overflow in the widest arithmetic that the claim asks for
+        return f"squares overflow early: y is not finite or not right at a deviation of {case.scale:g}"
+
+    check.holds(pools.large, refutation)
+    check.note(f"to 2^{max(reached)}" if reached else "nowhere")

@@ -1,0 +1,93 @@
+"""Section 3: the running statistics."""
+
+import numpy as np
+import pytest
+
+from normspec.conformance import pools
+from normspec.conformance.adapters import Backend
+from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.cases import Case
+from normspec.conformance.checking import Check, on
+from normspec.conformance.experiments import (
+    CUMULATIVE,
+    LAYER,
+    REPEATED,
+    STATE,
+    TRAIN,
+    given,
+    new_layer,
+    run_layer,
+    run_train,
+    state_of,
+)
+
+
+@pytest.mark.claim("running.update")
+def test_update(check: Check) -> None:
+    """Section 3: running = (1 - momentum) * running + momentum * batch, for mean and variance alike."""
+    check.formula(on(pools.exact, TRAIN, *STATE), on(pools.layers, LAYER, *STATE))
+
+
+@pytest.mark.claim("running.momentum-default")
+def test_momentum_default(check: Check) -> None:
+    """Section 3: a layer built without momentum gives the new value a weight of 0.1."""
+
+    def find(backend: Backend) -> tuple[float, float]:
+        # From mean 0, one batch of mean 1 leaves just the weight of the new value.
+        case = Case(dtype=check.dtype, shape=(4, 1), data="exact 3")
+        layer = new_layer(backend, case)
+        run_layer(layer.train, case, np.array([[-2.0], [2.0], [2.0], [2.0]]))
+        roundoff = GRADES[check.dtype][0].kept.roundoff
+        return float(state_of(layer, 1)["running_mean"][0]), 8 * roundoff
+
+    check.value(0.1, find)
+
+
+@pytest.mark.claim("running.momentum-extremes")
+def test_momentum_extremes(check: Check) -> None:
+    """Section 3: momentum 0 keeps the state and momentum 1 takes the batch; neither means the default."""
+    check.formula(on(pools.keeps, TRAIN, *STATE), on(pools.takes, TRAIN, *STATE))
+
+
+@pytest.mark.claim("running.sample-variance")
+def test_sample_variance(check: Check) -> None:
+    """Section 3: the tracked variance has divisor m - 1."""
+    check.formula(on(pools.exact, TRAIN, "running_var"), on(pools.layers, LAYER, "running_var"))
+
+
+@pytest.mark.claim("running.initial")
+def test_initial(check: Check) -> None:
+    """Section 3: the running statistics start at mean 0 and variance 1."""
+    check.formula(on(pools.layers, LAYER, *STATE))
+
+
+@pytest.mark.claim("running.of-the-input")
+def test_of_the_input(check: Check) -> None:
+    """Section 3: the tracked statistics are those of x, whatever weight and bias."""
+    check.formula(on(pools.exact, TRAIN, *STATE))
+
+
+@pytest.mark.claim("running.converges")
+def test_converges(check: Check) -> None:
+    """Section 3: one batch seen k times leaves a weight of (1 - momentum)^k on the start."""
+    check.formula(on(pools.repeated, REPEATED, *STATE))
+
+
+@pytest.mark.claim("running.single-value")
+def test_single_value(check: Check) -> None:
+    """Section 3: one value a channel is refused, or leaves the state finite."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        result = run_train(backend, case, given(case))
+        for name in STATE:
+            if not np.isfinite(result[name].astype(np.float64)).all():
+                return f"NaN or inf in the state: {name} is {result[name].tolist()}"
+        return ""
+
+    check.holds(pools.single, refutation, refusable=True)
+
+
+@pytest.mark.claim("running.cumulative")
+def test_cumulative(check: Check) -> None:
+    """PyTorch's extension of section 3: with momentum None all batches weigh the same."""
+    check.formula(on(pools.cumulative, CUMULATIVE, *STATE))

@@ -1,0 +1,30 @@
+"""Batch normalization in float64, under any rules: the ground truth. NumPy only."""
+
+from normspec.reference.batch_norm import (
+    Groups,
+    evaluate,
+    evaluate_gradients,
+    fold,
+    inverse_root,
+    normalize,
+    statistics,
+    train,
+    train_gradients,
+    update,
+)
+from normspec.reference.rules import ARTICLE, Rules
+
+__all__ = [
+    "ARTICLE",
+    "Groups",
+    "Rules",
+    "evaluate",
+    "evaluate_gradients",
+    "fold",
+    "inverse_root",
+    "normalize",
+    "statistics",
+    "train",
+    "train_gradients",
+    "update",
+]

@@ -1,0 +1,394 @@
+"""The formulas of batch normalization, in float64, under any `Rules`.
+
+Arrays: x and dy are (N, C, *spatial) with at least two axes; weight, bias, running_mean and running_var are (C,).
+m = N * prod(spatial) is the number of values behind one channel's statistics. momentum weighs the new value.
+Everything is computed in float64; nothing is validated and nothing is written to.
+
+Sources: the article's sections 2 and 3; [1] is Ioffe & Szegedy 2015 (arXiv 1502.03167).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normspec.reference.rules import ARTICLE, Rules
+
+Array = NDArray[np.float64]
+_silent = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")  # inf and NaN are answers here
+
+
+class Groups(NamedTuple):
+    """Statistics of the groups that a batch is normalized in. The shapes keep every axis of x, reduced ones as 1."""
+
+    mean: Array
+    var: Array
+    """Mean squared deviation, divisor m."""
+    centered: Array
+    """x - mean, of x's shape, free of the rounding of `mean`."""
+    size: int
+    """m, the number of values in a group."""
+
+
+class Running(NamedTuple):
+    """Running mean and variance, each (C,)."""
+
+    mean: Array
+    var: Array
+
+
+# -- section 2: statistics of a batch ---------------------------------------------------------------------------------
+
+
+def reduced_axes(ndim: int, axes: str) -> tuple[int, ...]:
+    """Which axes of (N, C, *spatial) a group runs over; the article's groups are whole channels."""
+    every = range(ndim)
+    kept = {
+        "channel": {1},
+        "tensor": set(),
+        "sample and channel": {0, 1},
+        "position": set(every) - {0},
+        "last axis": {ndim - 1},
+        "sample": {0},
+    }[axes]
+    return tuple(a for a in every if a not in kept)
+
+
+def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
+    """Mean over `axes`, kept as 1. Each group becomes one contiguous row, so that NumPy adds it pairwise."""
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    rows = np.ascontiguousarray(x.transpose(kept + axes)).reshape([x.shape[a] for a in kept] + [-1])
+    mean: Array = rows.mean(axis=-1)
+    return mean.reshape([1 if a in axes else n for a, n in enumerate(x.shape)])
+
+
+@_silent
+def statistics(x: Array, rules: Rules = ARTICLE) -> Groups:
+    """Mean and m-variance of every group (section 2; [1] algorithm 1, lines 1 and 2).
+
+    Two passes; what rounding left in the mean is found by a second look and taken out again. Without that step the
+    rounding of the mean alone, u|mean|, would spoil the variance of data far from zero.
+    """
+    axes = reduced_axes(x.ndim, rules.axes)
+    size = int(np.prod([x.shape[a] for a in axes]))
+    if rules.counted != "all":
+        return _partial_statistics(x, axes, size, rules.counted)
+    first = mean_over(x, axes)
+    left = mean_over(x - first, axes)
+    centered = (x - first) - left
+    return Groups(first + left, mean_over(centered * centered, axes), centered, size)
+
+
+@_silent
+def inverse_root(var: Array, eps: float, rules: Rules = ARTICLE) -> Array:
+    """What a centered value is multiplied by: 1 / sqrt(var + eps) in the article (section 2; [1] algorithm 1, line 3)."""
+    return INVERSE_ROOT[rules.eps_rule](var, eps)
+
+
+INVERSE_ROOT: dict[str, Callable[[Array, float], Array]] = {
+    "inside": lambda var, eps: 1 / np.sqrt(var + eps),
+    "outside": lambda var, eps: 1 / (np.sqrt(var) + eps),
+    "absent": lambda var, eps: 1 / np.sqrt(var),
+    "larger of both": lambda var, eps: 1 / np.sqrt(np.maximum(var, eps)),
+    "both roots": lambda var, eps: 1 / (np.sqrt(var) + np.sqrt(eps)),
+    "squared": lambda var, eps: 1 / np.sqrt(var + eps**2),
+    "doubled": lambda var, eps: 1 / np.sqrt(var + 2 * eps),
+    "always 1e-5": lambda var, eps: 1 / np.sqrt(var + 1e-5),
+    "at least 1e-5": lambda var, eps: 1 / np.sqrt(var + max(eps, 1e-5)),
+    "0 means 1e-5": lambda var, eps: 1 / np.sqrt(var + (eps or 1e-5)),
+}
+
+
+def normalize(groups: Groups, eps: float, rules: Rules = ARTICLE) -> tuple[Array, Array]:
+    """The normalized value x-hat, of x's shape, and the inverse root of each group (section 2)."""
+    root = inverse_root(groups.var * _correction(groups.size, rules.ddof), eps, rules)
+    shown = groups.centered if rules.centered else groups.centered + groups.mean
+    return (shown * root if rules.scaled else shown), root
+
+
+def along_channels(values: Array, ndim: int) -> Array:
+    """(C,) as (1, C, 1, ...), ready to meet an array of `ndim` axes."""
+    return values.reshape(1, -1, *[1] * (ndim - 2))
+
+
+def scale_and_shift(weight: Array, bias: Array, shape: tuple[int, ...], rules: Rules = ARTICLE) -> tuple[Array, Array]:
+    """The pair (s, b) of y = s * x-hat + b: (weight, bias) in the article (section 2; [1] algorithm 1, line 4)."""
+    one, none = np.ones_like(weight), np.zeros_like(bias)
+    scale, shift = {
+        "scale, then shift": (weight, bias),
+        "no weight": (one, bias),
+        "no bias": (weight, none),
+        "shift, then scale": (weight, weight * bias),
+        "swapped": (bias, weight),
+        "absolute weight": (abs(weight), bias),
+        "1 + weight": (1 + weight, bias),
+        "weight 0 means 1": (np.where(weight == 0, 1, weight), bias),
+        "weight by position": (weight, bias),
+        "16 channels": (weight[np.arange(weight.size) % 16], bias),
+    }[rules.affine]
+    if rules.affine == "weight by position":
+        return scale[np.arange(shape[-1]) % scale.size], along_channels(shift, len(shape))
+    return along_channels(scale, len(shape)), along_channels(shift, len(shape))
+
+
+# -- section 3: running statistics ------------------------------------------------------------------------------------
+
+
+@_silent
+def tracked(x: Array, eps: float, rules: Rules = ARTICLE) -> Running:
+    """The mean and variance of a batch as they enter the running ones: divisor m - 1 (section 3; [1] algorithm 2)."""
+    groups = statistics(x, rules)
+    var = groups.var * tracked_correction(len(x), groups.size, rules)
+    if rules.tracked_variance == "plus eps":
+        var = var + eps
+    if rules.tracked_variance == "mean of samples":
+        var = statistics(x, Rules(axes="sample and channel")).var
+    return Running(_by_channel(groups.mean, x.shape[1]), _by_channel(var, x.shape[1]))
+
+
+def tracked_correction(samples: int, count: int, rules: Rules = ARTICLE) -> float:
+    """What the m-variance is multiplied by before it is tracked: m / (m - 1) in the article (section 3)."""
+    return {
+        "m - 1": lambda: _correction(count, 1),
+        "m": lambda: 1.0,
+        "N - 1": lambda: count * _correction(samples, 1) / samples,
+        "N / (N - 1)": lambda: _correction(samples, 1),
+        "plus eps": lambda: _correction(count, 1),
+        "mean of samples": lambda: 1.0,
+    }[rules.tracked_variance]()
+
+
+def update(
+    old: Running,
+    batch: Running,
+    momentum: float | None,
+    rules: Rules = ARTICLE,
+    *,
+    step: int = 1,
+    previous: Running | None = None,
+) -> Running:
+    """The running statistics after one more batch: (1 - momentum) * old + momentum * batch (section 3).
+
+    `step` counts the batches since the layer was made, from 1, and `previous` is the batch before this one: only
+    rivals and momentum None (the plain average of all batches, PyTorch's extension) ask for them.
+    """
+    if momentum is None:
+        momentum = 1 / step if rules.no_momentum == "average of all" else 0.1
+    if (rules.extremes, momentum) in (("0 means 0.1", 0), ("1 means 0.1", 1)):
+        momentum = 0.1
+    if rules.update == "one step late":
+        batch = previous or old
+    weight_of_mean, weight_of_var = {
+        "flipped": (1 - momentum, 1 - momentum),
+        "mean flipped": (1 - momentum, momentum),
+        "variance flipped": (momentum, 1 - momentum),
+        "always 0.1": (0.1, 0.1),
+        "cumulative": (1 / step, 1 / step),
+        "zero-debiased": (momentum / (1 - (1 - momentum) ** step) if momentum else 0,) * 2,
+        "first batch replaces": (1, 1) if step == 1 else (momentum, momentum),
+        "mean only": (momentum, 0),
+        "variance only": (0, momentum),
+        "twice": (1 - (1 - momentum) ** 2,) * 2,
+    }.get(rules.update, (momentum, momentum))
+    mean = _mix(old.mean, batch.mean, weight_of_mean)
+    if rules.update == "deviations":
+        return Running(mean, _mix(np.sqrt(old.var), np.sqrt(batch.var), weight_of_var) ** 2)
+    return Running(mean, _mix(old.var, batch.var, weight_of_var))
+
+
+# -- the layer in training and in evaluation --------------------------------------------------------------------------
+
+
+@_silent
+def train(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    momentum: float | None,
+    eps: float,
+    rules: Rules = ARTICLE,
+    step: int = 1,
+    previous: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """One training step: y of x's shape, and the new running mean and variance, (C,) each (sections 2 and 3).
+
+    `previous` is the batch of the step before, for rules that look back.
+    """
+    old = Running(running_mean, running_var)
+
+    def next_state(seen: Array) -> Running:
+        before = None if previous is None else tracked(previous, eps, rules)
+        return update(old, tracked(seen, eps, rules), momentum, rules, step=step, previous=before)
+
+    if rules.training_statistics == "batch":
+        scale, shift = scale_and_shift(weight, bias, x.shape, rules)
+        y = normalize(statistics(x, rules), eps, rules)[0] * scale + shift
+    else:
+        state = old if rules.training_statistics == "running before" else next_state(x)
+        y = _with_constants(x, weight, bias, state, eps, rules)
+    return y, *next_state(x if rules.tracked_of == "input" else y)
+
+
+@_silent
+def evaluate(
+    x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float, rules: Rules = ARTICLE
+) -> Array:
+    """y of x's shape, from the running statistics alone (section 2; [1] algorithm 2, lines 11 and 12)."""
+    running, batch = Running(running_mean, running_var), _biased(x, rules)
+    choice = rules.evaluation_statistics
+    if choice == "batch when alone":
+        choice = "batch" if len(x) == 1 else "running"
+    state = {
+        "running": running,
+        "batch": batch,
+        "batch mean": Running(batch.mean, running.var),
+        "batch variance": Running(running.mean, batch.var),
+    }[choice]
+    if rules.folded == "exactly":
+        return _with_constants(x, weight, bias, state, eps, rules)
+    slope, intercept = fold(weight, bias, *state, eps=eps, rules=rules)
+    return x * along_channels(slope, x.ndim) + along_channels(intercept, x.ndim)
+
+
+@_silent
+def fold(
+    weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float, rules: Rules = ARTICLE
+) -> tuple[Array, Array]:
+    """Slope and intercept, (C,) each, of evaluation written as one affine map of x (section 2, the last formula)."""
+    root = inverse_root(running_var, 0 if rules.folded == "eps lost" else eps, rules)
+    moved = {"sign lost": -weight, "weight lost": np.ones_like(weight)}.get(rules.folded, weight)
+    return weight * root, bias - moved * running_mean * root
+
+
+# -- gradients --------------------------------------------------------------------------------------------------------
+
+
+@_silent
+def train_gradients(
+    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = ARTICLE
+) -> tuple[Array, Array, Array]:
+    """dx of x's shape, dweight and dbias (C,), through the batch's own statistics ([1] section 3).
+
+    With g = weight * dy:  dx = (g - mean(g) - x-hat * mean(g * x-hat)) / sqrt(var + eps).
+    """
+    groups = statistics(x, rules)
+    x_hat, root = normalize(groups, eps, rules)
+    dweight, dbias = _parameter_gradients(x, x_hat, weight, dy, rules)
+    axes = reduced_axes(x.ndim, rules.axes)
+    scale, _ = scale_and_shift(weight, bias, x.shape, rules)
+    g = dy if rules.input_gradient == "weight lost" else scale * dy
+    mean_term = mean_over(g, axes)
+    # The variance's share: the derivative of the root, for the article's own place of eps just x-hat * mean(g * x-hat).
+    standard = groups.centered * root
+    correction = _correction(groups.size, rules.ddof)
+    var = groups.var * correction
+    variance_term = standard * mean_over(g * standard, axes) * correction * _root_sensitivity(var, eps, root, rules)
+    of_mean, of_variance = {
+        "full": (1, 1),
+        "weight lost": (1, 1),
+        "statistics constant": (0, 0),
+        "no mean term": (0, 1),
+        "no variance term": (1, 0),
+        "mean term added": (-1, 1),
+        "variance term added": (1, -1),
+        "m - 1": (1, _correction(groups.size, 1)),
+        "eps ignored": (1, 1 / (root**2 * var)),
+    }[rules.input_gradient]
+    if rules.training_statistics != "batch":
+        of_mean = of_variance = 0
+    mean_share = of_mean * mean_term if rules.centered else 0
+    if not rules.scaled:
+        return g - mean_share, dweight, dbias
+    return root * (g - mean_share - of_variance * variance_term), dweight, dbias
+
+
+@_silent
+def evaluate_gradients(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    running_mean: Array,
+    running_var: Array,
+    dy: Array,
+    *,
+    eps: float,
+    rules: Rules = ARTICLE,
+) -> tuple[Array, Array, Array]:
+    """dx, dweight and dbias where the statistics are constants: dx = weight * dy / sqrt(running_var + eps)."""
+    if rules.evaluation_gradient == "training formula":
+        return train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
+    root = along_channels(inverse_root(running_var, eps, rules), x.ndim)
+    x_hat = (x - along_channels(running_mean, x.ndim)) * root
+    slope = np.ones_like(root) if rules.evaluation_gradient == "root lost" else root
+    if rules.evaluation_gradient != "weight lost":
+        slope = slope * along_channels(weight, x.ndim)
+    return slope * dy, *_parameter_gradients(x, x_hat, weight, dy, rules)
+
+
+# -- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _partial_statistics(x: Array, axes: tuple[int, ...], size: int, counted: str) -> Groups:
+    """The statistics where both sums lose the tail of the longest axis they run over, while the divisor stays m."""
+    axis = max(axes, key=lambda a: x.shape[a], default=0)
+    length = x.shape[axis]
+    kept = {"all but the last": length - 1, "whole blocks of 8": length // 8 * 8, "the first 65536": 65536}[counted]
+    seen = (np.arange(length) < kept).reshape([length if a == axis else 1 for a in range(x.ndim)])
+    mean = mean_over(x * seen, axes)
+    return Groups(mean, mean_over((x - mean) ** 2 * seen, axes), x - mean, size)
+
+
+def _correction(count: int, ddof: int) -> float:
+    """m / (m - ddof), what turns the m-variance into the sample variance; infinite for a single value."""
+    return count / (count - ddof) if count > ddof else math.inf
+
+
+def _mix(old: Array, new: Array, weight: float) -> Array:
+    return (1 - weight) * old + weight * new
+
+
+def _by_channel(stat: Array, channels: int) -> Array:
+    """A statistic of any groups as one value a channel: the mean over the groups that a channel meets."""
+    return np.broadcast_to(mean_over(stat, reduced_axes(stat.ndim, "channel")).ravel(), channels).copy()
+
+
+def _biased(x: Array, rules: Rules) -> Running:
+    groups = statistics(x, rules)
+    return Running(_by_channel(groups.mean, x.shape[1]), _by_channel(groups.var, x.shape[1]))
+
+
+def _with_constants(x: Array, weight: Array, bias: Array, state: Running, eps: float, rules: Rules) -> Array:
+    """y where the statistics are given rather than taken from x."""
+    shown = x - along_channels(state.mean, x.ndim) if rules.centered else x
+    root = inverse_root(along_channels(state.var, x.ndim), eps, rules) if rules.scaled else 1.0
+    scale, shift = scale_and_shift(weight, bias, x.shape, rules)
+    return shown * root * scale + shift
+
+
+def _root_sensitivity(var: Array, eps: float, root: Array, rules: Rules) -> Array | float:
+    """-2 / root^3 * d root / d var: 1 wherever something is added to the variance under the root."""
+    if rules.eps_rule in ("outside", "both roots"):
+        return 1 / (root * np.sqrt(var))
+    if rules.eps_rule == "larger of both":
+        return (var >= eps).astype(np.float64)
+    return 1.0
+
+
+def _parameter_gradients(x: Array, x_hat: Array, weight: Array, dy: Array, rules: Rules) -> tuple[Array, Array]:
+    """dweight = sum of dy * x-hat, dbias = sum of dy, over everything but the channels ([1] section 3)."""
+    axes = reduced_axes(x.ndim, "channel")
+    count = x.size // x.shape[1]
+    factor: dict[str, Array | float] = {
+        "averaged": 1 / count,
+        "times weight": weight,
+        "over the batch only": x.shape[0] / count,
+    }
+    against = x if rules.weight_gradient == "of raw x" else x_hat
+    dweight = mean_over(dy * against, axes).ravel() * count * factor.get(rules.weight_gradient, 1.0)
+    dbias = mean_over(dy, axes).ravel() * count * factor.get(rules.bias_gradient, 1.0)
+    return dweight, dbias
