@@ -74,7 +74,8 @@ def inputs(case: Case) -> Inputs:
 
 def rounded(values: Array, dtype: str) -> Array:
     """float64 values, rounded to `dtype`."""
-    return values.astype(numpy_dtype(dtype)).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return values.astype(numpy_dtype(dtype)).astype(np.float64)
 
 
 # -- exact data: small integers times a power of two ------------------------------------------------------------------

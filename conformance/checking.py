@@ -143,11 +143,11 @@ class Check:
         except Crashed as error:
             self.verdict = Verdict(kind=Kind.CRASHED, words=str(error))
             return
-        shown = f"{float(f'{found:.4g}'):g}"
-        verdict = Verdict(kind=Kind.CONFORMS, words=f"found {shown}", found=shown, cases=1)
-        if not abs(found - expected) <= reach:
-            verdict = replace(verdict, kind=Kind.DEVIATES, rival=shown)
-        self.verdict = verdict
+        if abs(found - expected) <= reach:
+            self.verdict = Verdict(kind=Kind.CONFORMS, words=f"found {expected:g}", found=f"{expected:g}", cases=1)
+            return
+        shown = f"{found:.3g}"
+        self.verdict = Verdict(kind=Kind.DEVIATES, rival=shown, words=f"found {shown}", found=shown, cases=1)
 
     def note(self, found: str) -> None:
         """Add to the verdict what was found beside it, for the matrix."""

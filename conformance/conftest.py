@@ -1,6 +1,7 @@
 """The pytest options, one test for each claim, backend and dtype, and what is printed at the end."""
 
 import fnmatch
+import json
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +129,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A report carries its cell, also from an xdist worker to the controller."""
     report = yield
     if report.when == "call" and (cell := item.stash.get(CELL, None)) is not None:
-        report.normspec = cell
+        report.normspec = json.dumps(cell)  # as text it passes between processes
     return report
 
 
@@ -153,7 +154,7 @@ class Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if (plain := getattr(report, "normspec", None)) is not None:
-            self.cells.append(Cell.from_serializable(plain))
+            self.cells.append(Cell.from_serializable(json.loads(plain)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

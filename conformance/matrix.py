@@ -49,11 +49,10 @@ class Matrix:
         if not cells:
             return "not run"
         groups: dict[str, list[Cell]] = {}
-        for cell in sorted(cells, key=lambda c: SEVERITY[c.verdict.kind]):
+        for cell in sorted(cells, key=lambda c: (c.expected, c.verdict.kind != Kind.CONFORMS, SEVERITY[c.verdict.kind])):
             groups.setdefault(_label(cell), []).append(cell)
-        if len(groups) == 1:
-            return next(iter(groups))
-        return "; ".join(f"{label} ({' '.join(SHORT[c.dtype] for c in group)})" for label, group in groups.items())
+        texts = [f"{label}{_found(group)}{_only(group, cells)}" for label, group in groups.items()]
+        return "; ".join(texts)
 
     def tally(self) -> str:
         """How many cells have which verdict."""
@@ -162,13 +161,23 @@ def worst_ratios(cells: Sequence[Cell]) -> Mapping[str, float]:
 
 
 def _label(cell: Cell) -> str:
-    verdict = cell.verdict
-    if verdict.kind == Kind.NOT_OFFERED:
-        return "-"
-    shown = verdict.label
-    if verdict.kind == Kind.CONFORMS and verdict.found:
-        shown = f"conforms ({verdict.found})"
-    return f"{shown} *" if cell.declared and cell.expected else shown
+    label = "-" if cell.verdict.kind == Kind.NOT_OFFERED else cell.verdict.label
+    return f"{label} *" if cell.declared and cell.expected else label
+
+
+def _only(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
+    """The dtypes of a group, if they are not all."""
+    return "" if len(group) == len(cells) else f" [{' '.join(SHORT[c.dtype] for c in group)}]"
+
+
+def _found(group: Sequence[Cell]) -> str:
+    """The values or grades found, with their dtypes if they differ."""
+    found: dict[str, list[Cell]] = {}
+    for cell in group:
+        if cell.verdict.kind == Kind.CONFORMS and cell.verdict.found:
+            found.setdefault(cell.verdict.found, []).append(cell)
+    texts = [f"{value}{_only(same, group)}" for value, same in found.items()]
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _plain(cell: Cell) -> dict[str, Any]:

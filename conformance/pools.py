@@ -296,6 +296,8 @@ extent = Pool("extent", lambda dtype: st.just(_extent_cases(dtype, 65_537)[0]), 
 def _large_cases(dtype: str, _: int) -> list[Case]:
     """Exact data, doubled again and again until the values themselves would overflow."""
     last = math.floor(math.log2(FORMATS[dtype].largest / 10)) - 1  # no value of the pattern exceeds 10 deviations
+    if dtype == "float64":
+        last = last // 2 - 4  # as far as the float64 reference can square
     step = {"float64": 32, "float16": 1}.get(dtype, 4)
     plain = Case(dtype=dtype, shape=(4, 3), data="exact 3", eps=1.0)
     return [replace(plain, scale=2.0**k) for k in range(0, last + 1, step)]
