@@ -19,6 +19,8 @@ def _per_channel(values: JaxArray, ndim: int) -> JaxArray:
 
 def _train(x, weight, bias, running_mean, running_var, momentum, eps):  # type: ignore[no-untyped-def]
     axes = (0, *range(2, x.ndim))
+    if x.size < 2 * x.shape[1]:
+        raise ValueError(f"training needs more than one value per channel, got x of shape {x.shape}")
     y = jax.nn.standardize(x, axes, epsilon=eps) * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)
     wide = x.astype(running_mean.dtype)
     mean, var = wide.mean(axes), wide.var(axes, ddof=1)
@@ -65,6 +67,30 @@ class Jax:
             "reason": "standardize computes the variance as mean(x^2) - mean(x)^2 unless algorithm='stable' is asked for",
             "link": "https://docs.jax.dev/en/latest/_autosummary/jax.nn.standardize.html",
             "dtypes": ("float64", "float32"),
+        },
+        {
+            "claim": "precision.half-statistics",
+            "rival": "half steps",
+            "versions": ">=0.4.30",
+            "reason": "standardize keeps mean and variance in the dtype of x",
+            "link": "undocumented",
+            "dtypes": ("bfloat16", "float16"),
+        },
+        {
+            "claim": "precision.half-gradients",
+            "rival": "half steps",
+            "versions": ">=0.4.30",
+            "reason": "its gradients, too, are computed in the dtype of x",
+            "link": "undocumented",
+            "dtypes": ("bfloat16", "float16"),
+        },
+        {
+            "claim": "precision.large-finite",
+            "rival": "squares overflow early",
+            "versions": ">=0.4.30",
+            "reason": "x is squared in the dtype of x, so that float16 overflows from a deviation of 64 on",
+            "link": "undocumented",
+            "dtypes": ("float16",),
         },
     )
 

@@ -122,6 +122,9 @@ GENERAL = (
 )  # fmt: skip
 
 
+SPIKE = 2.0**14  # deviations; a case's scale keeps it inside the dtype
+
+
 def _bell(random: np.random.RandomState, shape: tuple[int, ...]) -> Array:
     """Sums of four uniform numbers: near enough to a normal one, and free of library functions that differ."""
     return (random.random_sample((4, *shape)).sum(0) - 2.0) * math.sqrt(3.0)
@@ -146,10 +149,10 @@ def _pattern(data: str, random: np.random.RandomState, rows: tuple[int, int]) ->
         spike[:, 0] = math.sqrt(rows[1])
         return spike + rest
     if data.startswith("spike at "):
-        # One value as large as all the others together, where a faulty reduction may lose it.
+        # One value that outweighs the others, where a faulty reduction may lose it.
         spike = np.zeros(rows)
-        spike[:, int(data.split()[2])] = min(rows[1], 2**14)
-        return 0.1 * values + spike
+        spike[:, int(data.split()[2])] = 1.0
+        return values + spike * SPIKE
     if data == "constant":
         return np.zeros(rows)
     if data in ("bell", "overlapping"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from normspec.conformance import pools
@@ -83,11 +84,16 @@ class Check:
         self.claim, self.backend, self.dtype, self.laboratory = claim, backend, dtype, laboratory
         reason = (claim.undecidable or {}).get(dtype)
         self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=reason) if reason else None
+        self.replay: Callable[[Backend], object] | None = None
+        """Runs the case that failed once more, on a backend of one's choice."""
 
-    def formula(self, *questions: Question) -> None:
-        """Decide between the claim's formula and its rivals. Operation and layer are judged apart; the worse counts."""
+    def formula(self, *questions: Question, alone: bool = False) -> None:
+        """Decide between the claim's formula and its rivals. Operation and layer are judged apart; the worse counts.
+
+        With `alone`, other claims' rivals excuse nothing: the claim is about the article's formula as a whole.
+        """
         parts = [
-            self._judged(group, lambda evidence: judge_formula(self.claim, self.dtype, evidence))
+            self._judged(group, lambda evidence: judge_formula(self.claim, self.dtype, evidence, alone=alone))
             for group in (
                 [q for q in questions if not q.experiment.layer],
                 [q for q in questions if q.experiment.layer],
@@ -116,9 +122,11 @@ class Check:
                     tried += 1
                     continue
                 self.verdict = _crashed(Failed(case, error), tried)
+                self.replay = partial(_swapped, refutation, case)
                 return
             tried += 1
             if mistake:
+                self.replay = partial(_swapped, refutation, case)
                 name, _, words = mistake.partition(": ")
                 kind = Kind.DEVIATES if name in known else Kind.FAILS
                 self.verdict = Verdict(
@@ -167,6 +175,7 @@ class Check:
                 elif question.refusable and outcome.error.refusal:
                     refusals = str(outcome.error)
                 else:
+                    self.replay = partial(_swapped, question.experiment.observe, outcome.case)
                     return _crashed(outcome, len(seen))
             evidence.append(Evidence(question.experiment, question.quantities, tuple(seen)))
         verdict = judge(evidence)
@@ -216,10 +225,15 @@ class Check:
                     if not self.backend.declared(self.claim.id, self.dtype):  # known: no time spent on it
                         seed = self.laboratory.seed
                         simplest = pools.shrink(question.pool, self.dtype, observation.case, fails, seed)
+                    self.replay = partial(_swapped, question.experiment.observe, simplest)
                     seen = observe(self.backend, question.experiment, simplest)
                     shown = seen if isinstance(seen, Observation) else observation
                     return counterexample(part, shown, ARTICLE, arithmetic)
         return None
+
+
+def _swapped(question: Callable[[Backend, Case], object], case: Case, backend: Backend) -> object:
+    return question(backend, case)
 
 
 def _crashed(failed: Failed, before: int) -> Verdict:

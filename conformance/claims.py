@@ -408,6 +408,14 @@ _ALL = (
         hint="the dtype of mean and variance",
     ),
     Claim(
+        "precision.half-gradients",
+        "[1] section 3",
+        "Gradients of half-precision data are summed in float32 or wider.",
+        _mistakes("half steps", "narrow"),
+        undecidable={"float64": _NO_HALF, "float32": _NO_HALF},
+        hint="the dtype in which dy and dy * x-hat are added up, for every memory layout",
+    ),
+    Claim(
         "precision.extent",
         "section 2",
         "Every value of a long reduction counts, to the last remainder.",
@@ -435,7 +443,7 @@ _ALL = (
             _rival("sample variance, divisor m - 1", ddof=1),
             _rival("population variance tracked", tracked_variance="m"),
         ),
-        undecidable=None,
+        undecidable=dict.fromkeys(("float16", "bfloat16"), "the experiment is stated in float32"),
         hint="the claims on normalize and running say which part differs",
     ),
     # -- hygiene -------------------------------------------------------------------------------------------------------

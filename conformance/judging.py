@@ -107,7 +107,7 @@ def agreement(evidence: Sequence[Evidence], rules: Rules, arithmetic: Arithmetic
                 holds = holds and largest <= 1
             if not holds:
                 return Agreement(False, worst, decided)
-    return Agreement(decided > 0, worst, decided)
+    return Agreement(True, worst, decided)
 
 
 def counterexample(
@@ -136,8 +136,12 @@ def counterexample(
 # -- claims that a formula decides ------------------------------------------------------------------------------------
 
 
-def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence]) -> Verdict:
-    """The verdict on a claim whose rivals are formulas, all evidence taken together."""
+def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alone: bool = False) -> Verdict:
+    """The verdict on a claim whose rivals are formulas, all evidence taken together.
+
+    With `alone`, the claim is about the article's formula as a whole: another claim's rival explains a deviation, but
+    does not excuse it.
+    """
     rivals = [r for r in claim.rivals if r.change and (not r.layer or any(e.experiment.layer for e in evidence))]
     cases = sum(len(e.observations) for e in evidence)
     if not cases:
@@ -160,8 +164,12 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence]) -> Ver
                 if len(frozenset().union(*(r.fields for r in bystanders))) < beside:
                     continue
                 verdict = _explained(claim, evidence, rivals, bystanders, arithmetic, cases)
-                if verdict is not None and verdict.kind != Kind.INCONCLUSIVE:
+                if verdict is None or verdict.kind == Kind.INCONCLUSIVE:
+                    continue
+                if not alone:
                     return verdict
+                name = " and ".join([r.name for r in bystanders] + ([verdict.rival] if verdict.rival else []))
+                return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}")
     worst = agreement(evidence, ARTICLE, grades[0]).worst
     return undecided or Verdict(kind=Kind.FAILS, words="agrees with no known formula", cases=cases, worst=worst)
 
@@ -222,6 +230,8 @@ def _explained(
     verdict = Verdict(
         kind=Kind.CONFORMS, words=f"agrees on all cases{beside}", cases=cases, worst=own.worst, refuted=refuted
     )
+    if own.holds and not own.decided:
+        return replace(verdict, kind=Kind.INCONCLUSIVE, words="no element has a finite bound", left=tuple(survivors))
     if own.holds and survivors:
         words = f"the data cannot exclude: {', '.join(survivors)}{beside}"
         return replace(verdict, kind=Kind.INCONCLUSIVE, words=words, left=tuple(survivors))
@@ -242,13 +252,17 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
     accepted = tuple(accepted)
     for rival in claim.rivals:
-        if rival.change and agreement(evidence, rival.rules(), GRADES[dtype][0]).holds:
+        told = agreement(evidence, rival.rules(), GRADES[dtype][0]) if rival.change else None
+        if told and told.holds and told.decided and not agreement(evidence, ARTICLE, GRADES[dtype][0]).holds:
             return Verdict(kind=Kind.DEVIATES, rival=rival.name, words=f"follows another rule: {rival.name}", cases=cases)
     seen = agreement(evidence, ARTICLE, GRADES[dtype][0])
     for arithmetic in GRADES[dtype]:
         seen = agreement(evidence, ARTICLE, arithmetic)
         if not seen.holds:
             continue
+        if not seen.decided:
+            words = f"no element has a finite bound in the grade {arithmetic.grade}"
+            return Verdict(kind=Kind.INCONCLUSIVE, words=words, cases=cases)
         grade = arithmetic.grade
         verdict = Verdict(kind=Kind.CONFORMS, words=f"grade: {grade}", found=grade, cases=cases, worst=seen.worst)
         if grade in accepted:

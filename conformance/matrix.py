@@ -51,8 +51,7 @@ class Matrix:
         groups: dict[str, list[Cell]] = {}
         for cell in sorted(cells, key=lambda c: (c.expected, c.verdict.kind != Kind.CONFORMS, SEVERITY[c.verdict.kind])):
             groups.setdefault(_label(cell), []).append(cell)
-        texts = [f"{label}{_found(group)}{_only(group, cells)}" for label, group in groups.items()]
-        return "; ".join(texts)
+        return "; ".join(f"{label}{_found(group, cells)}" for label, group in groups.items())
 
     def tally(self) -> str:
         """How many cells have which verdict."""
@@ -170,14 +169,15 @@ def _only(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
     return "" if len(group) == len(cells) else f" [{' '.join(SHORT[c.dtype] for c in group)}]"
 
 
-def _found(group: Sequence[Cell]) -> str:
-    """The values or grades found, with their dtypes if they differ."""
+def _found(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
+    """The values or grades found, and the dtypes of the group where they differ."""
     found: dict[str, list[Cell]] = {}
     for cell in group:
         if cell.verdict.kind == Kind.CONFORMS and cell.verdict.found:
             found.setdefault(cell.verdict.found, []).append(cell)
-    texts = [f"{value}{_only(same, group)}" for value, same in found.items()]
-    return f" ({', '.join(texts)})" if texts else ""
+    if len(found) > 1:
+        return f" ({', '.join(value + _only(same, cells) for value, same in found.items())})"
+    return "".join(f" ({value})" for value in found) + _only(group, cells)
 
 
 def _plain(cell: Cell) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from normspec.conformance.experiments import (
     run_gradients,
     run_train,
 )
-from normspec.conformance.prediction import ARTICLE, train
+from normspec.conformance.prediction import ARTICLE, train, train_gradients
 
 AnyArray = NDArray[Any]
 NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")
@@ -208,7 +208,8 @@ def _distance(case: Case, one: Mapping[str, AnyArray], other: Mapping[str, AnyAr
     """Where two results of the same case are further apart than rounding may bring them; "" if nowhere."""
     for name in one:
         bound = 2 * _bounds(case, given(case))[name]  # both sides round
-        apart = abs(one[name].astype(np.float64) - other[name].astype(np.float64))
+        with np.errstate(invalid="ignore"):
+            apart = abs(one[name].astype(np.float64) - other[name].astype(np.float64))
         if (apart > bound).any() or (np.isnan(apart) & np.isfinite(bound)).any():
             index = tuple(int(i) for i in np.unravel_index(int(np.nanargmax(apart - bound)), apart.shape))
             return f"{name}{list(index)} is {float(other[name][index]):g}, not {float(one[name][index]):g}"
@@ -216,8 +217,6 @@ def _distance(case: Case, one: Mapping[str, AnyArray], other: Mapping[str, AnyAr
 
 
 def _bounds(case: Case, values: Inputs) -> dict[str, NDArray[np.float64]]:
-    from normspec.conformance.prediction import train_gradients
-
     coarsest = GRADES[case.dtype][-1]
     forward = train(values, ARTICLE, coarsest, eps=case.eps, momentum=case.momentum)
     backward = train_gradients(values, ARTICLE, coarsest, eps=case.eps)

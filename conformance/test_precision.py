@@ -51,6 +51,12 @@ def test_half_statistics(check: Check) -> None:
     check.grade(on(pools.half, TRAIN, *FORWARD), accepted=["wide", "wide, one pass", "parts"])
 
 
+@pytest.mark.claim("precision.half-gradients")
+def test_half_gradients(check: Check) -> None:
+    """[1] section 3: gradients of half-precision data are summed in float32 or wider."""
+    check.grade(on(pools.accuracy, TRAIN_GRADIENTS, *GRADIENTS), accepted=["wide", "wide, one pass", "parts"])
+
+
 @pytest.mark.claim("precision.extent")
 def test_extent(check: Check) -> None:
     """Section 2: every value of a long reduction counts, to the last remainder."""

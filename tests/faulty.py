@@ -1,0 +1,454 @@
+"""Faulty backends: each is wrong in one thing, and names the claim and the rival that must be blamed for it.
+
+Those whose rival is a formula come from the reference under that formula (`RulesBackend`). The others change one thing of
+the NumPy adapter; their docstrings say what.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from normspec import reference
+from normspec.backends.numpy import Layer, NumPy
+from normspec.conformance.adapters import Backend
+from normspec.conformance.arithmetic import DTYPES
+from normspec.conformance.claims import CLAIMS, Rival
+from normspec.reference import ARTICLE, Rules
+
+FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}
+"""Faulty adapters by the claim and the rival that they must be blamed for."""
+
+DTYPE = {
+    "precision.half-statistics": "float16",
+    "precision.half-gradients": "float16",
+    "precision.large-finite": "float16",
+}
+"""Where a fault is looked for in another dtype than float32."""
+
+
+def backend(adapter: Any, name: str = "faulty") -> Backend:
+    """An adapter object as the suite would have opened it."""
+    return Backend(name=name, spec=name, version="1", dtypes=DTYPES, adapter=adapter)
+
+
+class RulesBackend:
+    """The reference under any rules, rounded to the dtype asked for."""
+
+    def __init__(self, rules: Rules = ARTICLE, *, layer_rules: Rules | None = None) -> None:
+        self.rules, self.layer_rules = rules, layer_rules or rules
+
+    def train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
+        results = reference.train(*_wide(x, weight, bias, running_mean, running_var), momentum=momentum, eps=eps, rules=self.rules)
+        return _rounded(results, x, running_mean, running_var)
+
+    def evaluate(self, x, weight, bias, running_mean, running_var, *, eps):
+        y = reference.evaluate(*_wide(x, weight, bias, running_mean, running_var), eps=eps, rules=self.rules)
+        if self.rules.evaluation_state == "updated":
+            _, running_mean[:], running_var[:] = self.train(
+                x, weight, bias, running_mean, running_var, momentum=0.1, eps=eps
+            )
+        return _rounded((y,), x)[0]
+
+    def train_gradients(self, x, weight, bias, dy, *, eps):
+        results = reference.train_gradients(*_wide(x, weight, bias, dy), eps=eps, rules=self.rules)
+        return _rounded(results, x, weight, bias)
+
+    def evaluate_gradients(self, x, weight, bias, running_mean, running_var, dy, *, eps):
+        results = reference.evaluate_gradients(
+            *_wide(x, weight, bias, running_mean, running_var, dy), eps=eps, rules=self.rules
+        )
+        return _rounded(results, x, weight, bias)
+
+    def layer(self, num_features, *, ndim, dtype, **options):
+        return RulesLayer(num_features, self.layer_rules, dtype, **options)
+
+
+class RulesLayer:
+    """A layer with memory, so that rules which look back can be followed."""
+
+    def __init__(self, num_features, rules, dtype, eps=None, momentum="default"):
+        kept = np.float64 if dtype == "float64" else np.float32
+        self.rules, self.step, self.previous = rules, 0, None
+        self.eps = rules.default_eps if eps is None else eps
+        self.momentum = rules.default_momentum if momentum == "default" else momentum
+        self.values = {
+            "weight": np.ones(num_features, kept),
+            "bias": np.zeros(num_features, kept),
+            "running_mean": np.zeros(num_features, kept),
+            "running_var": np.full(num_features, rules.initial_var, kept),
+        }
+
+    def train(self, x):
+        self.step += 1
+        wide = _wide(x, *self.values.values())
+        y, mean, var = reference.train(
+            *wide, momentum=self.momentum, eps=self.eps, rules=self.rules, step=self.step, previous=self.previous
+        )
+        self.previous = wide[0]
+        y, self.values["running_mean"], self.values["running_var"] = _rounded((y, mean, var), x, *[self.values["weight"]] * 2)
+        return y
+
+    def evaluate(self, x):
+        y = reference.evaluate(*_wide(x, *self.values.values()), eps=self.eps, rules=self.rules)
+        if self.rules.evaluation_state == "updated":
+            self.train(x)
+        return _rounded((y,), x)[0]
+
+    def state(self):
+        return self.values
+
+
+def _wide(*arrays):
+    return [np.asarray(a).astype(np.float64) for a in arrays]
+
+
+def _rounded(results, *like):
+    with np.errstate(over="ignore"):
+        return tuple(np.array(r.astype(a.dtype)) for r, a in zip(results, like, strict=True))
+
+
+def following(rival: Rival) -> RulesBackend:
+    """The backend that follows a rival which is a formula; one that needs memory shows it in its layer alone."""
+    return RulesBackend(layer_rules=rival.rules()) if rival.layer else RulesBackend(rival.rules())
+
+
+for _claim in CLAIMS.values():
+    for _rival in _claim.rivals:
+        if _rival.change:
+            FAULTS[_claim.id, _rival.name] = partial(following, _rival)
+
+
+def fault(claim: str, rival: str) -> Callable[[type], type]:
+    """Enter a faulty adapter under the claim and rival that must be blamed."""
+
+    def enter(adapter: type) -> type:
+        FAULTS[claim, rival] = adapter
+        return adapter
+
+    return enter
+
+
+# -- defaults and initial state ---------------------------------------------------------------------------------------
+
+
+class _OtherLayer(NumPy):
+    """A layer with one of its initial values replaced."""
+
+    change: dict[str, Any] = {}
+
+    def layer(self, num_features, *, ndim, dtype, **options):
+        made = Layer(num_features, np.promote_types(np.float32, "float32" if dtype == "bfloat16" else dtype), **options)
+        for name, value in self.change.items():
+            getattr(made, name)[:] = value
+        return made
+
+
+@fault("affine.defaults", "weight not 1")
+class StartsWithAnotherWeight(_OtherLayer):
+    """The weight starts at 0.5."""
+
+    change = {"weight": 0.5}
+
+
+@fault("affine.defaults", "bias not 0")
+class StartsWithAnotherBias(_OtherLayer):
+    """The bias starts at 0.1."""
+
+    change = {"bias": 0.1}
+
+
+@fault("running.single-value", "NaN or inf in the state")
+class DividesByZero(RulesBackend):
+    """Divides by m - 1 whatever m is."""
+
+
+# -- precision --------------------------------------------------------------------------------------------------------
+
+
+class _Inner(NumPy):
+    """Everything computed in another dtype, and rounded to the one asked for only at the end."""
+
+    inner: Any = np.float32
+
+    def _call(self, method, arrays, options):
+        with np.errstate(all="ignore"):
+            results = getattr(NumPy, method)(self, *(a.astype(self.inner) for a in arrays), **options)
+        return results
+
+    def train(self, x, weight, bias, running_mean, running_var, **options):
+        results = self._call("train", (x, weight, bias, running_mean, running_var), options)
+        return tuple(r.astype(a.dtype) for r, a in zip(results, (x, running_mean, running_var), strict=True))
+
+    def evaluate(self, x, weight, bias, running_mean, running_var, **options):
+        return self._call("evaluate", (x, weight, bias, running_mean, running_var), options).astype(x.dtype)
+
+    def train_gradients(self, x, weight, bias, dy, **options):
+        results = self._call("train_gradients", (x, weight, bias, dy), options)
+        return tuple(r.astype(a.dtype) for r, a in zip(results, (x, weight, bias), strict=True))
+
+    def evaluate_gradients(self, x, weight, bias, running_mean, running_var, dy, **options):
+        results = self._call("evaluate_gradients", (x, weight, bias, running_mean, running_var, dy), options)
+        return tuple(r.astype(a.dtype) for r, a in zip(results, (x, weight, bias), strict=True))
+
+
+@fault("precision.within-bound", "narrow sums")
+@fault("precision.cancellation", "narrow sums")
+@fault("precision.extent", "narrow sums")
+class Float32Inside(_Inner):
+    """Offers float64 and computes in float32."""
+
+
+DTYPE.update(dict.fromkeys(("precision.within-bound", "precision.extent"), "float64"))
+
+
+class _OwnStatistics(NumPy):
+    """Training from statistics that a subclass computes, (C,) each."""
+
+    def statistics(self, x):
+        raise NotImplementedError
+
+    def train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
+        with np.errstate(all="ignore"):
+            size = x.size // x.shape[1]
+            mean, var = self.statistics(x)
+            y = super().evaluate(x.astype(np.promote_types(x.dtype, weight.dtype)), weight, bias, mean, var, eps=eps)
+            return (
+                y.astype(x.dtype),
+                ((1 - momentum) * running_mean + momentum * mean).astype(running_mean.dtype),
+                ((1 - momentum) * running_var + momentum * var * size / (size - 1)).astype(running_var.dtype),
+            )
+
+
+def _axes(x):
+    return (0, *range(2, x.ndim))
+
+
+@fault("precision.cancellation", "one pass")
+class OnePass(_OwnStatistics):
+    """The variance is E[x^2] - E[x]^2, cut off at 0."""
+
+    def statistics(self, x):
+        mean = x.mean(_axes(x))
+        return mean, np.maximum(np.square(x).mean(_axes(x)) - mean * mean, 0)
+
+
+@fault("precision.cancellation", "NaN from a negative variance")
+class OnePassUnclipped(_OwnStatistics):
+    """The variance is E[x^2] - E[x]^2, negative where rounding makes it so, and a root of that is NaN."""
+
+    def statistics(self, x):
+        mean = x.mean(_axes(x))
+        var = np.square(x).mean(_axes(x)) - mean * mean
+        return mean, np.where(var < 0, np.nan, var)
+
+
+@fault("precision.half-statistics", "half steps")
+class KeepsStatisticsInHalf(_OwnStatistics):
+    """Sums in float32, but rounds mean and variance to the half precision of x."""
+
+    def statistics(self, x):
+        wide = x.astype(np.float32)
+        mean = wide.mean(_axes(x)).astype(x.dtype)
+        centered = (x - mean.reshape(1, -1, *[1] * (x.ndim - 2))).astype(np.float32)
+        return mean, np.square(centered).mean(_axes(x)).astype(x.dtype)
+
+
+def _half_sum(x, axes):
+    """A sum in x's own half precision, one value after another."""
+    rows = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+    total = np.zeros(len(rows), x.dtype)
+    for column in rows.T:
+        total = (total + column).astype(x.dtype)
+    return total
+
+
+@fault("precision.half-statistics", "narrow")
+class SumsInHalf(_OwnStatistics):
+    """Adds mean and variance up in half precision."""
+
+    def statistics(self, x):
+        size = x.size // x.shape[1]
+        mean = (_half_sum(x, _axes(x)) / size).astype(x.dtype)
+        centered = (x - mean.reshape(1, -1, *[1] * (x.ndim - 2))).astype(x.dtype)
+        return mean, (_half_sum((centered * centered).astype(x.dtype), _axes(x)) / size).astype(x.dtype)
+
+
+class _HalfGradients(NumPy):
+    """The sums of the backward pass rounded to half precision on the way."""
+
+    def total(self, terms, dtype):
+        raise NotImplementedError
+
+    def train_gradients(self, x, weight, bias, dy, *, eps):
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        wide, wide_dy = x.astype(np.float32), dy.astype(np.float32)
+        mean, var = wide.mean(_axes(x)), wide.var(_axes(x))
+        root = 1 / np.sqrt(var + eps)
+        x_hat = (wide - mean.reshape(shape)) * root.reshape(shape)
+        size = np.float32(x.size // x.shape[1])
+        dbias, dweight = self.total(wide_dy, x.dtype), self.total(wide_dy * x_hat, x.dtype)
+        share = (dbias / size).reshape(shape) + x_hat * (dweight / size).reshape(shape)
+        return ((weight * root).reshape(shape) * (wide_dy - share)).astype(x.dtype), dweight, dbias
+
+
+@fault("precision.half-gradients", "half steps")
+class RoundsGradientSums(_HalfGradients):
+    """Each sum of the backward pass is rounded to half precision."""
+
+    def total(self, terms, dtype):
+        return terms.sum(_axes(terms)).astype(dtype).astype(np.float32)
+
+
+@fault("precision.half-gradients", "narrow")
+class AddsGradientsInHalf(_HalfGradients):
+    """The backward pass adds up in half precision."""
+
+    def total(self, terms, dtype):
+        return _half_sum(terms.astype(dtype), _axes(terms)).astype(np.float32)
+
+
+@fault("precision.large-finite", "squares overflow early")
+class SquaresInHalf(_OwnStatistics):
+    """Squares the deviations in float16."""
+
+    def statistics(self, x):
+        mean = x.astype(np.float32).mean(_axes(x))
+        centered = (x - mean.reshape(1, -1, *[1] * (x.ndim - 2))).astype(x.dtype)
+        return mean, (centered * centered).astype(np.float32).mean(_axes(x))
+
+
+# -- hygiene ----------------------------------------------------------------------------------------------------------
+
+
+@fault("hygiene.inputs-unwritten", "writes its input")
+class WritesItsInput(NumPy):
+    """Centers x in place."""
+
+    def train(self, x, *rest, **options):
+        results = super().train(x, *rest, **options)
+        x -= x.astype(np.float32).mean(_axes(x), keepdims=True).astype(x.dtype)
+        return results
+
+
+@fault("hygiene.inputs-unwritten", "writes its parameters")
+class WritesItsParameters(NumPy):
+    """Scales weight by the root in place."""
+
+    def evaluate(self, x, weight, bias, running_mean, running_var, *, eps):
+        y = super().evaluate(x, weight, bias, running_mean, running_var, eps=eps)
+        weight /= np.sqrt(running_var + eps)
+        return y
+
+
+@fault("hygiene.inputs-unwritten", "writes the state it was given")
+class WritesTheState(NumPy):
+    """Updates the running statistics in the caller's arrays too."""
+
+    def train(self, x, weight, bias, running_mean, running_var, **options):
+        y, mean, var = super().train(x, weight, bias, running_mean, running_var, **options)
+        running_mean[:] = mean
+        return y, mean, var
+
+
+@fault("hygiene.no-alias", "result shares memory with an input")
+class ReturnsItsInput(NumPy):
+    """Hands back the caller's running mean as the new one, updated in place."""
+
+    def train(self, x, weight, bias, running_mean, running_var, **options):
+        y, mean, var = super().train(x, weight, bias, running_mean, running_var, **options)
+        running_mean[:] = mean
+        return y, running_mean, var
+
+
+@fault("hygiene.no-alias", "an earlier result changes")
+class ReusesItsBuffer(NumPy):
+    """Writes y into the buffer of the last call with that shape."""
+
+    def __init__(self):
+        self.buffers = {}
+
+    def evaluate(self, x, *rest, **options):
+        buffer = self.buffers.setdefault((x.shape, x.dtype), np.empty(x.shape, x.dtype))
+        buffer[...] = super().evaluate(x, *rest, **options)
+        return buffer
+
+
+@fault("hygiene.dtype-shape", "y of another dtype")
+class PromotesHalf(NumPy):
+    """Returns y as wide as it was computed."""
+
+    def evaluate(self, x, *rest, **options):
+        return super().evaluate(x, *rest, **options).astype(np.float64)
+
+
+@fault("hygiene.dtype-shape", "state of another dtype")
+class KeepsStateInFloat64(NumPy):
+    """Returns the running statistics in float64."""
+
+    def train(self, *arrays, **options):
+        y, mean, var = super().train(*arrays, **options)
+        return y, mean.astype(np.float64), var.astype(np.float64)
+
+
+@fault("hygiene.dtype-shape", "gradient of another dtype")
+class GradientsInFloat64(NumPy):
+    """Returns dweight in float64."""
+
+    def train_gradients(self, *arrays, **options):
+        dx, dweight, dbias = super().train_gradients(*arrays, **options)
+        return dx, dweight.astype(np.float64), dbias
+
+
+@fault("hygiene.layouts", "a layout is misread")
+class IgnoresStrides(NumPy):
+    """Reads x as if its memory were contiguous."""
+
+    def train(self, x, *rest, **options):
+        memory = np.lib.stride_tricks.as_strided(x, (x.size,), (x.itemsize,)) if 0 not in x.strides else x.ravel()
+        return super().train(memory.reshape(x.shape), *rest, **options)
+
+
+@fault("hygiene.deterministic", "differs from run to run")
+class AddsNoise(NumPy):
+    """Adds a last bit to every second result."""
+
+    calls = 0
+
+    def evaluate(self, *arrays, **options):
+        AddsNoise.calls += 1
+        y = super().evaluate(*arrays, **options)
+        return y * (1 + np.finfo(y.dtype).eps) if AddsNoise.calls % 2 else y
+
+
+@fault("hygiene.nan-contained", "spreads to other channels")
+class SpreadsNaN(NumPy):
+    """One NaN makes everything NaN."""
+
+    def train(self, x, *rest, **options):
+        y, mean, var = super().train(x, *rest, **options)
+        return (y * np.nan if np.isnan(x).any() else y), mean, var
+
+
+@fault("hygiene.nan-contained", "is hidden")
+class HidesNaN(NumPy):
+    """Replaces NaN by 0."""
+
+    def train(self, x, *rest, **options):
+        y, mean, var = super().train(np.nan_to_num(x), *rest, **options)
+        return y, mean, var
+
+
+@fault("hygiene.empty-batch", "the state moves")
+class AveragesNothing(NumPy):
+    """Takes an empty batch for one of zeros."""
+
+    def train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
+        if x.size:
+            return super().train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+        return x.copy(), (1 - momentum) * running_mean, (1 - momentum) * running_var
+
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
