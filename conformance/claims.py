@@ -145,11 +145,7 @@ _ALL = (
         "normalize.batch-coupling",
         "section 2",
         "In training, what a sample becomes depends on the other samples of its batch.",
-        (
-            _rival("each sample by itself, per channel", axes="sample and channel"),
-            _rival("each sample by itself, all channels", axes="sample"),
-            _rival("running statistics instead", training_statistics="running before"),
-        ),
+        (_rival("independent of its batch", axes="sample and channel"),),
         hint=_WHOLE_BATCH,
     ),
     Claim(

@@ -257,8 +257,8 @@ def _observe_layer(backend: Backend, case: Case, momentum: float | None) -> Trac
         trace[f"y@{step}"] = run_layer(layer.train, case, batch.x)
         trace.update({f"{name}@{step}": value for name, value in state_of(layer, channels).items()})
     trace["evaluation@batch"] = run_layer(layer.evaluate, case, batch.x)
-    trace["evaluation@alone"] = run_layer(layer.evaluate, case, batch.x[:1])
     trace.update({f"{name} after evaluation@": value for name, value in state_of(layer, channels).items()})
+    trace["evaluation@alone"] = run_layer(layer.evaluate, case, batch.x[:1])
     return trace
 
 

@@ -20,7 +20,7 @@ SCHEMA = 1
 SHORT = {"float64": "f64", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 LEGEND = (
     "conforms: agrees with the claim on every case, and every rival was refuted. deviates: agrees with the named rival. "
-    "fails: agrees with no known formula. inconclusive: the data cannot decide. -: not offered. * as declared."
+    "fails: agrees with no known formula. inconclusive, ?: the data cannot decide. -: not offered. *: as declared."
 )
 
 
@@ -160,8 +160,12 @@ def worst_ratios(cells: Sequence[Cell]) -> Mapping[str, float]:
 
 
 def _label(cell: Cell) -> str:
-    label = "-" if cell.verdict.kind == Kind.NOT_OFFERED else cell.verdict.label
-    return f"{label} *" if cell.declared and cell.expected else label
+    verdict = cell.verdict
+    if verdict.kind == Kind.NOT_OFFERED:
+        return "-"
+    if verdict.kind == Kind.INCONCLUSIVE and cell.expected:
+        return "?"
+    return f"{verdict.label} *" if cell.declared and cell.expected else verdict.label
 
 
 def _only(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
@@ -175,8 +179,9 @@ def _found(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
     for cell in group:
         if cell.verdict.kind == Kind.CONFORMS and cell.verdict.found:
             found.setdefault(cell.verdict.found, []).append(cell)
-    if len(found) > 1:
-        return f" ({', '.join(value + _only(same, cells) for value, same in found.items())})"
+    if len(found) > 1:  # the first of them without its dtypes: they are the ones that no other names
+        told = [value + (_only(same, cells) if i else "") for i, (value, same) in enumerate(found.items())]
+        return f" ({', '.join(told)})" + _only(group, cells)
     return "".join(f" ({value})" for value in found) + _only(group, cells)
 
 

@@ -32,9 +32,9 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", 20, 65_537),
-    "default": Profile("default", 100, 65_537),
-    "thorough": Profile("thorough", 1000, 1_000_003),
+    "quick": Profile("quick", 20, 65_551),
+    "default": Profile("default", 100, 65_551),
+    "thorough": Profile("thorough", 1000, 1_000_015),
 }
 
 
@@ -266,11 +266,12 @@ cancellation = Pool("cancellation", _cancellation_cases, share=0.3)
 
 @st.composite
 def _half_cases(draw: st.DrawFn, dtype: str) -> Case:
-    """Means of up to 1/20 of what the format resolves against the spread, in long and short reductions."""
-    ratio = draw(_log_uniform(0.01 / FORMATS[dtype].roundoff, 0.05 / FORMATS[dtype].roundoff))
+    """Large means, which tell statistics kept in half, and long reductions of mild data, which tell sums in half."""
+    kept = _log_uniform(0.01 / FORMATS[dtype].roundoff, 0.05 / FORMATS[dtype].roundoff)
+    ratio = draw(st.sampled_from((2.0, 4.0)) | kept)
     return Case(
         dtype=dtype,
-        shape=draw(st.sampled_from(((8, 6), (16, 4, 8, 8)))),
+        shape=draw(st.sampled_from(((8, 6), (16, 4, 8, 8), (64, 2, 8, 8)))),
         data=draw(st.sampled_from(("bell", "uniform"))),
         seed=draw(SEEDS),
         location=ratio,
@@ -287,13 +288,14 @@ def _extent_cases(dtype: str, longest: int) -> list[Case]:
     # In float16 the spike is 64 and its square still fits, also beside the sum of all other squares.
     scale = 2.0**-8 if dtype == "float16" else 1.0
     plain = Case(dtype=dtype, shape=(1, 2, longest), data="bell", scale=scale, eps=2.0**-20)
-    places = (longest - 1, 0, 65535, longest - 2, longest // 2)
+    # The last; one in the last, partial block of 8; one beyond 65536 in a whole block; the ends of the first blocks.
+    places = (longest - 1, longest - 5, longest - 12, 0, 65535, longest // 2)
     spikes = [replace(plain, data=f"spike at {p}", seed=i) for i, p in enumerate(places)]
     spikes.append(replace(spikes[0], shape=(longest, 2)))
     return spikes
 
 
-extent = Pool("extent", lambda dtype: st.just(_extent_cases(dtype, 65_537)[0]), long=_extent_cases)
+extent = Pool("extent", lambda dtype: st.just(_extent_cases(dtype, 65_551)[0]), long=_extent_cases)
 
 def _large_cases(dtype: str, _: int) -> list[Case]:
     """Exact data, doubled again and again until the values themselves would overflow."""

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from normspec import reference
@@ -21,10 +20,16 @@ from normspec.reference import ARTICLE, Rules
 FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}
 """Faulty adapters by the claim and the rival that they must be blamed for."""
 
+NARROW = "narrow sums"
 DTYPE = {
-    "precision.half-statistics": "float16",
-    "precision.half-gradients": "float16",
-    "precision.large-finite": "float16",
+    ("precision.half-statistics", "half steps"): "float16",
+    ("precision.half-statistics", "narrow"): "float16",
+    ("precision.half-gradients", "half steps"): "float16",
+    ("precision.half-gradients", "narrow"): "float16",
+    ("precision.large-finite", "squares overflow early"): "float16",
+    ("precision.within-bound", NARROW): "float64",
+    ("precision.cancellation", NARROW): "float64",
+    ("precision.extent", NARROW): "float64",
 }
 """Where a fault is looked for in another dtype than float32."""
 
@@ -194,14 +199,11 @@ class _Inner(NumPy):
         return tuple(r.astype(a.dtype) for r, a in zip(results, (x, weight, bias), strict=True))
 
 
-@fault("precision.within-bound", "narrow sums")
-@fault("precision.cancellation", "narrow sums")
-@fault("precision.extent", "narrow sums")
+@fault("precision.within-bound", NARROW)
+@fault("precision.cancellation", NARROW)
+@fault("precision.extent", NARROW)
 class Float32Inside(_Inner):
     """Offers float64 and computes in float32."""
-
-
-DTYPE.update(dict.fromkeys(("precision.within-bound", "precision.extent"), "float64"))
 
 
 class _OwnStatistics(NumPy):
@@ -449,6 +451,3 @@ class AveragesNothing(NumPy):
         if x.size:
             return super().train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
         return x.copy(), (1 - momentum) * running_mean, (1 - momentum) * running_var
-
-
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

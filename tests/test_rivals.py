@@ -17,5 +17,5 @@ def test_every_rival_has_a_faulty_backend() -> None:
 @pytest.mark.parametrize(("claim", "rival"), RIVALS)
 def test_rival_is_named(claim: str, rival: str) -> None:
     faulty = backend(FAULTS[claim, rival]())
-    verdict = run_check(claim, faulty, DTYPE.get(claim, "float32"))
+    verdict = run_check(claim, faulty, DTYPE.get((claim, rival), "float32"))
     assert (verdict.kind, verdict.rival) == (Kind.DEVIATES, rival), verdict.words
