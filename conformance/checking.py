@@ -62,6 +62,10 @@ class Laboratory:
             self._traces[key] = [observe(backend, question.experiment, case) for case in cases]
         return self._traces[key]
 
+    def forget(self) -> None:
+        """Let go of all traces, when memory matters more than time."""
+        self._traces.clear()
+
 
 def observe(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
     """One experiment on one case."""
