@@ -1,6 +1,6 @@
 """JAX has no batch norm, but its normalization: `jax.nn.standardize` with its defaults, around it what a user adds."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-jax.config.update("jax_enable_x64", True)  # without it JAX computes float64 in float32
+jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # without it JAX computes float64 in float32
 
 
 def _per_channel(values: JaxArray, ndim: int) -> JaxArray:
     return values.reshape(1, -1, *[1] * (ndim - 2))
 
 
-def _train(x, weight, bias, running_mean, running_var, momentum, eps):  # type: ignore[no-untyped-def]
+def _train(x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, momentum: Any, eps: Any) -> Any:
     axes = (0, *range(2, x.ndim))
     if x.size < 2 * x.shape[1]:
         raise ValueError(f"training needs more than one value per channel, got x of shape {x.shape}")
@@ -31,21 +31,23 @@ def _train(x, weight, bias, running_mean, running_var, momentum, eps):  # type: 
     )
 
 
-def _evaluate(x, weight, bias, running_mean, running_var, eps):  # type: ignore[no-untyped-def]
+def _evaluate(x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, eps: Any) -> Any:
     mean, var = _per_channel(running_mean, x.ndim), _per_channel(running_var, x.ndim)
     axes = (0, *range(2, x.ndim))
     y = jax.nn.standardize(x, axes, mean, var, eps) * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)
     return y.astype(x.dtype)
 
 
-def _train_gradients(x, weight, bias, dy, eps):  # type: ignore[no-untyped-def]
+def _train_gradients(x: Any, weight: Any, bias: Any, dy: Any, eps: Any) -> Any:
     state = jnp.zeros_like(weight), jnp.ones_like(weight)
-    _, pullback = jax.vjp(lambda *leaves: _train(*leaves, *state, 0.0, eps)[0], x, weight, bias)
+    _, pullback = jax.vjp(lambda x, weight, bias: _train(x, weight, bias, *state, 0.0, eps)[0], x, weight, bias)
     return pullback(dy)
 
 
-def _evaluate_gradients(x, weight, bias, running_mean, running_var, dy, eps):  # type: ignore[no-untyped-def]
-    _, pullback = jax.vjp(lambda *leaves: _evaluate(*leaves, running_mean, running_var, eps), x, weight, bias)
+def _evaluate_gradients(x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, dy: Any, eps: Any) -> Any:
+    _, pullback = jax.vjp(
+        lambda x, weight, bias: _evaluate(x, weight, bias, running_mean, running_var, eps), x, weight, bias
+    )
     return pullback(dy)
 
 
@@ -64,7 +66,7 @@ class Jax:
             "claim": "precision.cancellation",
             "rival": "one pass",
             "versions": ">=0.4.30",
-            "reason": "standardize computes the variance as mean(x^2) - mean(x)^2 unless algorithm='stable' is asked for",
+            "reason": "standardize computes the variance as mean(x^2) - mean(x)^2, unless asked for algorithm='stable'",
             "link": "https://docs.jax.dev/en/latest/_autosummary/jax.nn.standardize.html",
             "dtypes": ("float64", "float32"),
         },
@@ -139,7 +141,7 @@ class JaxJit(Jax):
     """The same functions compiled as a whole, once for each shape and dtype."""
 
     name = "jax-jit"
-    _compiled = {f: jax.jit(f) for f in (_train, _evaluate, _train_gradients, _evaluate_gradients)}
+    _compiled: ClassVar = {f: jax.jit(f) for f in (_train, _evaluate, _train_gradients, _evaluate_gradients)}
 
     def _function(self, function: Any) -> Any:
         return self._compiled[function]

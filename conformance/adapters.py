@@ -95,7 +95,9 @@ def open_backend(spec: str) -> Backend:
         except NotOffered:
             raise
         except Exception as error:
-            raise BadAdapter(f"{spec}: {name}() raised {_told(error)}; an adapter class is called without arguments.")
+            raise BadAdapter(
+                f"{spec}: {name}() raised {_told(error)}; an adapter class is called without arguments."
+            ) from None
     if reason := getattr(adapter, "unavailable", ""):
         raise Unavailable(str(reason))
     missing = [m for m in REQUIRED if not callable(getattr(adapter, m, None))]
@@ -139,14 +141,14 @@ def _find(spec: str) -> tuple[Any, str]:
     for entry in entry_points(group="normspec.backends"):
         if entry.name == spec:
             return entry.load(), spec
-    place, _, attribute = spec.rpartition(":") if spec.count(":") > (len(spec) > 1 and spec[1] == ":") else (spec, "", "")
+    place, attribute = _split(spec)
     if place.endswith(".py"):
         module, name = _from_file(Path(place)), Path(place).stem
     elif attribute:
         try:
             module, name = importlib.import_module(place), attribute
         except ImportError as error:
-            raise BadAdapter(f"{spec}: cannot import {place}: {error}.")
+            raise BadAdapter(f"{spec}: cannot import {place}: {error}.") from None
     else:
         close = difflib.get_close_matches(spec, available(), 1)
         meant = f" Did you mean {close[0]}?" if close else ""
@@ -169,6 +171,12 @@ def _find(spec: str) -> tuple[Any, str]:
     return module, name
 
 
+def _split(spec: str) -> tuple[str, str]:
+    """Place and attribute of `place:attribute`; the colon of a Windows drive separates nothing."""
+    place, _, attribute = spec.rpartition(":")
+    return (place, attribute) if len(place) > 1 else (spec, "")
+
+
 def _from_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
@@ -183,7 +191,7 @@ def _from_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise BadAdapter(f"{path} cannot be imported: {_told(error)}.")
+        raise BadAdapter(f"{path} cannot be imported: {_told(error)}.") from None
     return module
 
 
@@ -212,7 +220,7 @@ def _deviation(spec: str, declared: Mapping[str, Any]) -> Deviation:
         raise BadAdapter(
             f"{spec}: versions of a declared deviation is {declared['versions']!r}; expected specifiers as '>=2.0,<3', "
             "or '' for all."
-        )
+        ) from None
     dtypes = tuple(declared.get("dtypes", DTYPES))
     return Deviation(**{key: str(declared[key]) for key in DECLARED}, dtypes=dtypes)
 
@@ -239,9 +247,9 @@ def call(
         with np.errstate(all="ignore"):
             returned = function(*args, **options)
     except NotImplementedError as error:
-        raise NotOffered(str(error) or f"{where} is not implemented")
+        raise NotOffered(str(error) or f"{where} is not implemented") from None
     except Exception as error:
-        raise Crashed(f"{where} raised {_told(error)}", refusal=True)
+        raise Crashed(f"{where} raised {_told(error)}", refusal=True) from error
     results = [returned] if len(names) == 1 and isinstance(returned, np.ndarray) else returned
     if not isinstance(results, tuple | list) or len(results) != len(names):
         raise Crashed(
@@ -250,7 +258,8 @@ def call(
     for name, shape, result in zip(names, shapes, results, strict=True):
         if not isinstance(result, np.ndarray):
             raise Crashed(
-                f"{where} returned {_described(result)} for {name}; expected a NumPy array of shape {shape}", refusal=False
+                f"{where} returned {_described(result)} for {name}; expected a NumPy array of shape {shape}",
+                refusal=False,
             )
         if result.shape != shape:
             raise Crashed(f"{where} returned {name} of shape {result.shape}; expected {shape}", refusal=False)

@@ -1,9 +1,10 @@
 """How far rounding alone may part two right answers: a number for every element, derived and not chosen.
 
-A sum of n terms is off by at most f(n) u Σ|term| in whatever order it is added, f(n) = n + 2 ln n + 4 (Higham, *Accuracy
-and Stability of Numerical Algorithms*, chapters 3 and 4; the logarithm is for running means). A two-pass variance suffers
-the error of its mean squared, Welford's and merged ones also m u |mean| sqrt(var), a one-pass one m u mean^2 (Chan,
-Golub & LeVeque 1983). An elementwise step costs u. The rest of this module carries these through the formulas.
+A sum of n terms is off by at most f(n) u Σ|term| in whatever order it is added, f(n) = n + 2 ln n + 4 (Higham,
+*Accuracy and Stability of Numerical Algorithms*, chapters 3 and 4; the logarithm is for running means). A two-pass
+variance suffers the error of its mean squared, Welford's and merged ones also m u |mean| sqrt(var), a one-pass one
+m u mean^2 (Chan, Golub & LeVeque 1983). An elementwise step costs u. The rest of this module carries these through
+the formulas.
 
 Bounds are taken from the magnitudes of the case's own data and grow where the data are badly conditioned. The float64
 reference is itself a sound implementation: its roundoff is added to the backend's in every term. Where a bound is

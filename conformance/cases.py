@@ -68,8 +68,8 @@ def inputs(case: Case) -> Inputs:
     if case.data == "overlapping":
         x, dy = np.broadcast_to(x[:1], x.shape), dy
     small = parameter_dtype(case.dtype)
-    kept = (rounded(a, small) for a in (weight, bias, mean, var))
-    return Inputs(rounded(x, case.dtype), *kept, rounded(dy, case.dtype))
+    weight, bias, mean, var = (rounded(a, small) for a in (weight, bias, mean, var))
+    return Inputs(rounded(x, case.dtype), weight, bias, mean, var, rounded(dy, case.dtype))
 
 
 def rounded(values: Array, dtype: str) -> Array:
@@ -83,7 +83,9 @@ def rounded(values: Array, dtype: str) -> Array:
 
 def exact_spreads(size: int) -> tuple[int, ...]:
     """The m-variances that integers of sum 0 can be given in groups of `size` (see `_block`)."""
-    return tuple(v for v in (3, 2, 1) if (v == 1 and size % 2 == 0) or (v == 2 and size > 2) or (v == 3 and not size % 4))
+    return tuple(
+        v for v in (3, 2, 1) if (v == 1 and size % 2 == 0) or (v == 2 and size > 2) or (v == 3 and not size % 4)
+    )
 
 
 def _block(spread: int, size: int) -> list[int]:
@@ -127,7 +129,8 @@ SPIKE = 2.0**14  # deviations; a case's scale keeps it inside the dtype
 
 def _bell(random: np.random.RandomState, shape: tuple[int, ...]) -> Array:
     """Sums of four uniform numbers: near enough to a normal one, and free of library functions that differ."""
-    return (random.random_sample((4, *shape)).sum(0) - 2.0) * math.sqrt(3.0)
+    total: Array = random.random_sample((4, *shape)).sum(0)
+    return (total - 2.0) * math.sqrt(3.0)
 
 
 def _pattern(data: str, random: np.random.RandomState, rows: tuple[int, int]) -> Array:

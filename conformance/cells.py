@@ -63,7 +63,10 @@ class Cell:
     def message(self) -> str:
         """What went wrong, for a person: claim, verdict, evidence, and how to go on."""
         claim, verdict = CLAIMS[self.claim], self.verdict
-        lines = [f"{claim.id} ({claim.source}), {self.backend} in {self.dtype}: {verdict.label}", f"  claim    {claim.text}"]
+        lines = [
+            f"{claim.id} ({claim.source}), {self.backend} in {self.dtype}: {verdict.label}",
+            f"  claim    {claim.text}",
+        ]
         if self.declared and verdict.kind == Kind.CONFORMS:
             lines.append(f"  verdict  conforms, but the adapter declares {self.declared!r}: remove the declaration")
         elif self.declared:
@@ -74,10 +77,8 @@ class Cell:
         if seen is not None:
             lines.append(f"  case     {seen.case}")
         if seen is not None and seen.quantity:
-            where = f"{seen.quantity}{list(seen.index)}"
-            lines.append(
-                f"  worst    {where} is {seen.got:.9g}, expected {seen.expected:.9g} within {seen.bound:.2g} ({seen.experiment})"
-            )
+            expected = f"expected {seen.expected:.9g} within {seen.bound:.2g} ({seen.experiment})"
+            lines.append(f"  worst    {seen.quantity}{list(seen.index)} is {seen.got:.9g}, {expected}")
         if claim.hint:
             lines.append(f"  look at  {claim.hint}")
         if self.again:

@@ -1,4 +1,4 @@
-"""The `check` that every test is given: it gathers evidence on one claim, backend and dtype, and settles the verdict."""
+"""The `check` that every test is given: it gathers evidence on a claim, backend and dtype, and settles the verdict."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Case
 from normspec.conformance.claims import Claim
-from normspec.conformance.experiments import Experiment, Trace
+from normspec.conformance.experiments import Experiment
 from normspec.conformance.judging import (
     Evidence,
     Observation,
@@ -146,7 +146,7 @@ class Check:
         self.verdict = Verdict(kind=kind, words=why or "holds on all cases", found=found, cases=tried)
 
     def value(self, expected: float, find: Callable[[Backend], tuple[float, float]]) -> None:
-        """Decide whether a default is `expected`; `find` gives the value found and how far rounding may have moved it."""
+        """Decide whether a default is `expected`; `find` gives the value found and how far rounding may move it."""
         try:
             found, reach = find(self.backend)
         except NotOffered as error:
@@ -185,10 +185,9 @@ class Check:
         verdict = judge(evidence)
         if verdict.kind == Kind.NOT_OFFERED:
             return replace(verdict, words=refusals or absent or verdict.words)
-        if verdict.kind == Kind.INCONCLUSIVE and refusals:
-            # What a backend refuses to compute it cannot compute wrongly.
-            if set(verdict.left) <= self._refused(questions, evidence):
-                return replace(verdict, kind=Kind.CONFORMS, words=f"agrees on all cases; {refusals}", left=())
+        refused = self._refused(questions, evidence) if refusals and verdict.left else set()
+        if verdict.left and refused.issuperset(verdict.left):  # what a backend refuses it cannot compute wrongly
+            return replace(verdict, kind=Kind.CONFORMS, words=f"agrees on all cases; {refusals}", left=())
         if verdict.kind in (Kind.DEVIATES, Kind.FAILS):
             return replace(verdict, counterexample=self._simplest(questions, evidence))
         return verdict

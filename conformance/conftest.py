@@ -15,7 +15,6 @@ from normspec.conformance.checking import Check
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.matrix import LEGEND, Matrix
 from normspec.conformance.suite import Suite, UsageProblem
-from normspec.conformance.verdicts import Kind, Verdict
 
 SUITE = pytest.StashKey[Suite]()
 CELL = pytest.StashKey[dict[str, Any]]()
@@ -30,7 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="check this backend; repeat for more (default: all that are installed)",
     )
     group.addoption("--claim", action="append", metavar="GLOB", help="only these claims, as 'running.*'; repeatable")
-    group.addoption("--dtype", action="append", help="only these dtypes: float64, float32, bfloat16, float16; repeatable")
+    group.addoption(
+        "--dtype", action="append", help="only these dtypes: float64, float32, bfloat16, float16; repeatable"
+    )
     group.addoption("--profile", default="default", help="how many cases: quick, default or thorough")
     group.addoption("--seed", type=int, help="draw other cases than the fixed ones of every run")
     group.addoption("--results", metavar="FILE", help="write results.json here")
@@ -129,7 +130,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A report carries its cell, also from an xdist worker to the controller."""
     report = yield
     if report.when == "call" and (cell := item.stash.get(CELL, None)) is not None:
-        report.normspec = json.dumps(cell)  # as text it passes between processes
+        vars(report)["normspec"] = json.dumps(cell)  # as text it passes between processes
     return report
 
 
@@ -152,6 +153,7 @@ class Reporter:
         self.config, self.suite = config, suite
         self.cells: list[Cell] = []
 
+    @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if (plain := getattr(report, "normspec", None)) is not None:
             self.cells.append(Cell.from_serializable(json.loads(plain)))

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normspec import reference
 from normspec.conformance import prediction
 from normspec.conformance.adapters import Backend, NotOffered, call
 from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
@@ -224,7 +223,7 @@ def new_layer(backend: Backend, case: Case, **options: float | None) -> Any:
     try:
         return build(case.shape[1], ndim=len(case.shape), dtype=case.dtype, **options)
     except NotImplementedError as error:
-        raise NotOffered(str(error) or "layer is not implemented")
+        raise NotOffered(str(error) or "layer is not implemented") from None
 
 
 def state_of(layer: Any, channels: int, names: tuple[str, ...] = STATE) -> dict[str, NDArray[Any]]:

@@ -37,7 +37,9 @@ class Evidence:
     quantities: tuple[str, ...]
     observations: tuple[Observation, ...]
 
-    def expected(self, observation: Observation, rules: Rules, arithmetic: Arithmetic) -> Iterator[tuple[str, Expected]]:
+    def expected(
+        self, observation: Observation, rules: Rules, arithmetic: Arithmetic
+    ) -> Iterator[tuple[str, Expected]]:
         """Every predicted array that bears on the claim, by name."""
         case, trace = observation
         predicted = (
@@ -150,7 +152,7 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alo
     grades = [a for a in GRADES[dtype] if not (dtype == "float32" and a.grade == "narrow sums")]
     undecided, finer = None, grades
     for position, arithmetic in enumerate(grades):
-        if (verdict := _explained(claim, evidence, rivals, (), arithmetic, cases)) is not None:
+        if (verdict := _explained(evidence, rivals, (), arithmetic, cases)) is not None:
             if verdict.kind != Kind.INCONCLUSIVE or position == 0:
                 return verdict
             # Agreement in a coarse grade that decides nothing may hide a clear answer in a finer one.
@@ -163,7 +165,7 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alo
             for bystanders in combinations(others, beside):
                 if len(frozenset().union(*(r.fields for r in bystanders))) < beside:
                     continue
-                verdict = _explained(claim, evidence, rivals, bystanders, arithmetic, cases)
+                verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
                 if verdict is None or verdict.kind == Kind.INCONCLUSIVE:
                     continue
                 if not alone:
@@ -175,12 +177,15 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alo
 
 
 def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Evidence]:
-    """The evidence with the observations that the article's formula misses in front, so that wrong formulas fall soon."""
+    """The evidence with the observations that the article's formula misses in front: wrong formulas fall soon."""
     return [
         replace(
             part,
             observations=tuple(
-                sorted(part.observations, key=lambda o: agreement([replace(part, observations=(o,))], ARTICLE, arithmetic).holds)
+                sorted(
+                    part.observations,
+                    key=lambda o: agreement([replace(part, observations=(o,))], ARTICLE, arithmetic).holds,
+                )
             ),
         )
         for part in evidence
@@ -209,7 +214,6 @@ def _shows(rival: Rival, evidence: Sequence[Evidence], arithmetic: Arithmetic) -
 
 
 def _explained(
-    claim: Claim,
     evidence: Sequence[Evidence],
     rivals: Sequence[Rival],
     bystanders: Sequence[Rival],
@@ -254,7 +258,9 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
     for rival in claim.rivals:
         told = agreement(evidence, rival.rules(), GRADES[dtype][0]) if rival.change else None
         if told and told.holds and told.decided and not agreement(evidence, ARTICLE, GRADES[dtype][0]).holds:
-            return Verdict(kind=Kind.DEVIATES, rival=rival.name, words=f"follows another rule: {rival.name}", cases=cases)
+            return Verdict(
+                kind=Kind.DEVIATES, rival=rival.name, words=f"follows another rule: {rival.name}", cases=cases
+            )
     seen = agreement(evidence, ARTICLE, GRADES[dtype][0])
     for arithmetic in GRADES[dtype]:
         seen = agreement(evidence, ARTICLE, arithmetic)

@@ -19,8 +19,8 @@ from normspec.conformance.verdicts import SEVERITY, Kind
 SCHEMA = 1
 SHORT = {"float64": "f64", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 LEGEND = (
-    "conforms: agrees with the claim on every case, and every rival was refuted. deviates: agrees with the named rival. "
-    "fails: agrees with no known formula. inconclusive, ?: the data cannot decide. -: not offered. *: as declared."
+    "conforms: agrees with the claim on every case, and every rival was refuted. deviates: follows the named rival. "
+    "fails: follows no known formula. inconclusive, ?: the data cannot decide. -: not offered. *: as declared."
 )
 
 
@@ -49,7 +49,9 @@ class Matrix:
         if not cells:
             return "not run"
         groups: dict[str, list[Cell]] = {}
-        for cell in sorted(cells, key=lambda c: (c.expected, c.verdict.kind != Kind.CONFORMS, SEVERITY[c.verdict.kind])):
+        for cell in sorted(
+            cells, key=lambda c: (c.expected, c.verdict.kind != Kind.CONFORMS, SEVERITY[c.verdict.kind])
+        ):
             groups.setdefault(_label(cell), []).append(cell)
         return "; ".join(f"{label}{_found(group, cells)}" for label, group in groups.items())
 

@@ -7,6 +7,7 @@ The two are never mixed in one pool. A backend that compiles for each shape meet
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -89,10 +90,8 @@ def shrink(pool: Pool, dtype: str, first: Case, fails: Callable[[Case], bool], s
             raise AssertionError
 
     if pool.long is None:
-        try:
+        with suppress(AssertionError):
             search()
-        except AssertionError:
-            pass
     return best
 
 
@@ -296,6 +295,7 @@ def _extent_cases(dtype: str, longest: int) -> list[Case]:
 
 
 extent = Pool("extent", lambda dtype: st.just(_extent_cases(dtype, 65_551)[0]), long=_extent_cases)
+
 
 def _large_cases(dtype: str, _: int) -> list[Case]:
     """Exact data, doubled again and again until the values themselves would overflow."""

@@ -66,7 +66,9 @@ def train(
     if rules.tracked_of == "output":
         mean_error = mean_error + mean_over(y_bound, axes).ravel()
         var_error = var_error + mean_over(y_bound * (2 * abs(y) + y_bound), axes).ravel()
-    batch = tracked(x if rules.tracked_of == "input" else y, eps, rules)
+    batch = tracked(x, groups, eps, rules)
+    if rules.tracked_of == "output":
+        batch = tracked(y, reference.statistics(y, rules), eps, rules)
     var_error = (var_error + 2 * bounds.steps(arithmetic) * batch.var) * tracked_correction(len(x), groups.size, rules)
     # Only the article's own mixture is known to weigh the batch by momentum; a rival may weigh it by up to 1.
     weight_of_batch = momentum if momentum is not None and rules.update == "article" else 1.0

@@ -9,6 +9,7 @@ import pprint
 import re
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -70,10 +71,8 @@ def write(folder: Path, check: Check, again: str) -> Path | None:
     if check.replay is None or check.verdict is None:
         return None
     calls: list[Call] = []
-    try:
+    with suppress(Crashed, NotOffered):
         check.replay(replace(check.backend, adapter=Recorder(check.backend.adapter, calls)))
-    except (Crashed, NotOffered):
-        pass
     if not calls or sum(a.size for c in calls for a in c.arguments if isinstance(a, np.ndarray)) > LARGEST:
         return None
     name = re.sub(r"\W+", "_", f"{check.claim.id}_{check.backend.name}_{check.dtype}")
@@ -198,7 +197,9 @@ def _call(number: int, made: Call, dtype: str) -> str:
     if made.method == "layer":
         return f"layer = adapter.layer(\n{joined}\n)"
     lines = [f"print({f'call {number}: {made.target}.{made.method}'!r})"]
-    lines.append(f"results = {made.target}.{made.method}(\n{joined}\n)" if joined else f"results = {made.target}.{made.method}()")
+    lines.append(
+        f"results = {made.target}.{made.method}(\n{joined}\n)" if joined else f"results = {made.target}.{made.method}()"
+    )
     if made.target == "layer":
         lines.append("print(results)")
         return "\n".join(lines)
@@ -219,8 +220,8 @@ def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:
     arrays = [a.astype(np.float64) for a in made.arguments]
     none = np.zeros_like(arrays[1])
     if made.method == "train_gradients":
-        given = Inputs(*arrays[:3], none, none, arrays[3])
+        given = Inputs._make([*arrays[:3], none, none, arrays[3]])
     else:
-        given = Inputs(*arrays[:5], arrays[5] if len(arrays) > 5 else arrays[0])
+        given = Inputs._make([*arrays[:5], arrays[5] if len(arrays) > 5 else arrays[0]])
     predict: Callable[..., Mapping[str, Expected]] = getattr(prediction, made.method)
     return predict(given, ARTICLE, GRADES[dtype][0], **made.options)

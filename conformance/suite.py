@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from normspec.backends import SHIPPED
-from normspec.conformance.adapters import BadAdapter, Backend, Unavailable, available, installed, open_backend
+from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, available, installed, open_backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.checking import Laboratory
 from normspec.conformance.claims import CLAIMS
@@ -54,7 +54,9 @@ class Suite:
         if not chosen:
             raise UsageProblem(f"No claim matches {' or '.join(claims or ())}; there are {', '.join(CLAIMS)}.")
         suite = cls(PROFILES[profile], DEFAULT_SEED if seed is None else seed, claims=chosen)
-        specs = list(dict.fromkeys(backends)) if backends else [n for n in available() if n not in SHIPPED or installed(n)]
+        specs = (
+            list(dict.fromkeys(backends)) if backends else [n for n in available() if n not in SHIPPED or installed(n)]
+        )
         if not backends:
             suite.not_run.update({n: f"{n.split('-')[0]} is not installed" for n in SHIPPED if not installed(n)})
         for spec in specs:

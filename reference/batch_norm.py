@@ -83,19 +83,19 @@ def statistics(x: Array, rules: Rules = ARTICLE) -> Groups:
 
 @_silent
 def inverse_root(var: Array, eps: float, rules: Rules = ARTICLE) -> Array:
-    """What a centered value is multiplied by: 1 / sqrt(var + eps) in the article (section 2; [1] algorithm 1, line 3)."""
+    """What centered values are multiplied by: 1 / sqrt(var + eps) in the article ([1] algorithm 1, line 3)."""
     return INVERSE_ROOT[rules.eps_rule](var, eps)
 
 
 INVERSE_ROOT: dict[str, Callable[[Array, float], Array]] = {
     "inside": lambda var, eps: 1 / np.sqrt(var + eps),
     "outside": lambda var, eps: 1 / (np.sqrt(var) + eps),
-    "absent": lambda var, eps: 1 / np.sqrt(var),
+    "absent": lambda var, _: 1 / np.sqrt(var),
     "larger of both": lambda var, eps: 1 / np.sqrt(np.maximum(var, eps)),
     "both roots": lambda var, eps: 1 / (np.sqrt(var) + np.sqrt(eps)),
     "squared": lambda var, eps: 1 / np.sqrt(var + eps**2),
     "doubled": lambda var, eps: 1 / np.sqrt(var + 2 * eps),
-    "always 1e-5": lambda var, eps: 1 / np.sqrt(var + 1e-5),
+    "always 1e-5": lambda var, _: 1 / np.sqrt(var + 1e-5),
     "at least 1e-5": lambda var, eps: 1 / np.sqrt(var + max(eps, 1e-5)),
     "0 means 1e-5": lambda var, eps: 1 / np.sqrt(var + (eps or 1e-5)),
 }
@@ -137,9 +137,11 @@ def scale_and_shift(weight: Array, bias: Array, shape: tuple[int, ...], rules: R
 
 
 @_silent
-def tracked(x: Array, eps: float, rules: Rules = ARTICLE) -> Running:
-    """The mean and variance of a batch as they enter the running ones: divisor m - 1 (section 3; [1] algorithm 2)."""
-    groups = statistics(x, rules)
+def tracked(x: Array, groups: Groups, eps: float, rules: Rules = ARTICLE) -> Running:
+    """The mean and variance of a batch as they enter the running ones: divisor m - 1 (section 3; [1] algorithm 2).
+
+    `groups` are the statistics of x.
+    """
     var = groups.var * tracked_correction(len(x), groups.size, rules)
     if rules.tracked_variance == "plus eps":
         var = var + eps
@@ -148,14 +150,14 @@ def tracked(x: Array, eps: float, rules: Rules = ARTICLE) -> Running:
     return Running(_by_channel(groups.mean, x.shape[1]), _by_channel(var, x.shape[1]))
 
 
-def tracked_correction(samples: int, count: int, rules: Rules = ARTICLE) -> float:
+def tracked_correction(samples: int, size: int, rules: Rules = ARTICLE) -> float:
     """What the m-variance is multiplied by before it is tracked: m / (m - 1) in the article (section 3)."""
     return {
-        "m - 1": lambda: _correction(count, 1),
+        "m - 1": lambda: _correction(size, 1),
         "m": lambda: 1.0,
-        "N - 1": lambda: count * _correction(samples, 1) / samples,
+        "N - 1": lambda: size * _correction(samples, 1) / samples,
         "N / (N - 1)": lambda: _correction(samples, 1),
-        "plus eps": lambda: _correction(count, 1),
+        "plus eps": lambda: _correction(size, 1),
         "mean of samples": lambda: 1.0,
     }[rules.tracked_variance]()
 
@@ -219,19 +221,18 @@ def train(
 
     `previous` is the batch of the step before, for rules that look back.
     """
-    old = Running(running_mean, running_var)
-
-    def next_state(seen: Array) -> Running:
-        before = None if previous is None else tracked(previous, eps, rules)
-        return update(old, tracked(seen, eps, rules), momentum, rules, step=step, previous=before)
-
+    old, groups = Running(running_mean, running_var), statistics(x, rules)
+    batch = tracked(x, groups, eps, rules)
+    before = None if previous is None else tracked(previous, statistics(previous, rules), eps, rules)
+    new = update(old, batch, momentum, rules, step=step, previous=before)
     if rules.training_statistics == "batch":
         scale, shift = scale_and_shift(weight, bias, x.shape, rules)
-        y = normalize(statistics(x, rules), eps, rules)[0] * scale + shift
+        y = normalize(groups, eps, rules)[0] * scale + shift
     else:
-        state = old if rules.training_statistics == "running before" else next_state(x)
-        y = _with_constants(x, weight, bias, state, eps, rules)
-    return y, *next_state(x if rules.tracked_of == "input" else y)
+        y = _with_constants(x, weight, bias, old if rules.training_statistics == "running before" else new, eps, rules)
+    if rules.tracked_of == "output":
+        new = update(old, tracked(y, statistics(y, rules), eps, rules), momentum, rules, step=step, previous=before)
+    return y, *new
 
 
 @_silent
@@ -288,7 +289,7 @@ def train_gradients(
     correction = _correction(groups.size, rules.ddof)
     var = groups.var * correction
     variance_term = standard * mean_over(g * standard, axes) * correction * _root_sensitivity(var, eps, root, rules)
-    of_mean, of_variance = {
+    shares: dict[str, tuple[float, Array | float]] = {
         "full": (1, 1),
         "weight lost": (1, 1),
         "statistics constant": (0, 0),
@@ -298,7 +299,8 @@ def train_gradients(
         "variance term added": (1, -1),
         "m - 1": (1, _correction(groups.size, 1)),
         "eps ignored": (1, 1 / (root**2 * var)),
-    }[rules.input_gradient]
+    }
+    of_mean, of_variance = shares[rules.input_gradient]
     if rules.training_statistics != "batch":
         of_mean = of_variance = 0
     mean_share = of_mean * mean_term if rules.centered else 0
@@ -343,9 +345,9 @@ def _partial_statistics(x: Array, axes: tuple[int, ...], size: int, counted: str
     return Groups(mean, mean_over((x - mean) ** 2 * seen, axes), x - mean, size)
 
 
-def _correction(count: int, ddof: int) -> float:
+def _correction(size: int, ddof: int) -> float:
     """m / (m - ddof), what turns the m-variance into the sample variance; infinite for a single value."""
-    return count / (count - ddof) if count > ddof else math.inf
+    return size / (size - ddof) if size > ddof else math.inf
 
 
 def _mix(old: Array, new: Array, weight: float) -> Array:
@@ -383,12 +385,13 @@ def _parameter_gradients(x: Array, x_hat: Array, weight: Array, dy: Array, rules
     """dweight = sum of dy * x-hat, dbias = sum of dy, over everything but the channels ([1] section 3)."""
     axes = reduced_axes(x.ndim, "channel")
     count = x.size // x.shape[1]
-    factor: dict[str, Array | float] = {
+    factors: dict[str, Array | float] = {
         "averaged": 1 / count,
         "times weight": weight,
         "over the batch only": x.shape[0] / count,
     }
+    of_weight, of_bias = (factors.get(choice, 1.0) for choice in (rules.weight_gradient, rules.bias_gradient))
     against = x if rules.weight_gradient == "of raw x" else x_hat
-    dweight = mean_over(dy * against, axes).ravel() * count * factor.get(rules.weight_gradient, 1.0)
-    dbias = mean_over(dy, axes).ravel() * count * factor.get(rules.bias_gradient, 1.0)
+    dweight = mean_over(dy * against, axes).ravel() * count * of_weight
+    dbias = mean_over(dy, axes).ravel() * count * of_bias
     return dweight, dbias

@@ -1,7 +1,7 @@
 """Faulty backends: each is wrong in one thing, and names the claim and the rival that must be blamed for it.
 
-Those whose rival is a formula come from the reference under that formula (`RulesBackend`). The others change one thing of
-the NumPy adapter; their docstrings say what.
+Those whose rival is a formula come from the reference under that formula (`RulesBackend`). The others change one thing
+of the NumPy adapter; their docstrings say what.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,9 @@ class RulesBackend:
         self.rules, self.layer_rules = rules, layer_rules or rules
 
     def train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
-        results = reference.train(*_wide(x, weight, bias, running_mean, running_var), momentum=momentum, eps=eps, rules=self.rules)
+        results = reference.train(
+            *_wide(x, weight, bias, running_mean, running_var), momentum=momentum, eps=eps, rules=self.rules
+        )
         return _rounded(results, x, running_mean, running_var)
 
     def evaluate(self, x, weight, bias, running_mean, running_var, *, eps):
@@ -93,7 +95,9 @@ class RulesLayer:
             *wide, momentum=self.momentum, eps=self.eps, rules=self.rules, step=self.step, previous=self.previous
         )
         self.previous = wide[0]
-        y, self.values["running_mean"], self.values["running_var"] = _rounded((y, mean, var), x, *[self.values["weight"]] * 2)
+        y, self.values["running_mean"], self.values["running_var"] = _rounded(
+            (y, mean, var), x, *[self.values["weight"]] * 2
+        )
         return y
 
     def evaluate(self, x):
@@ -180,8 +184,7 @@ class _Inner(NumPy):
 
     def _call(self, method, arrays, options):
         with np.errstate(all="ignore"):
-            results = getattr(NumPy, method)(self, *(a.astype(self.inner) for a in arrays), **options)
-        return results
+            return getattr(NumPy, method)(self, *(a.astype(self.inner) for a in arrays), **options)
 
     def train(self, x, weight, bias, running_mean, running_var, **options):
         results = self._call("train", (x, weight, bias, running_mean, running_var), options)
