@@ -21,6 +21,8 @@ from normspec.reference import Rules
 
 Trace = Mapping[str, NDArray[Any]]
 STATE = ("running_mean", "running_var")
+LARGE = 10_000
+"""Values a channel from which on few things are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,22 @@ class Experiment:
     """Whether the framework's layer is questioned, rather than its operation."""
 
 
-@lru_cache(maxsize=512)
 def given(case: Case) -> Inputs:
-    """The arrays of a case, made once."""
+    """The arrays of a case, made once and not to be written to."""
+    return _large(case) if case.size > LARGE else _small(case)
+
+
+@lru_cache(maxsize=4096)
+def _small(case: Case) -> Inputs:
     made = inputs(case)
     for array in made:
         array.flags.writeable = False
     return made
+
+
+@lru_cache(maxsize=8)
+def _large(case: Case) -> Inputs:
+    return _small.__wrapped__(case)
 
 
 def handed_over(case: Case, values: Inputs) -> list[NDArray[Any]]:
@@ -88,10 +99,11 @@ def _predict_train(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -
 
 def _predict_evaluate(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
     values = given(case)
-    # evaluate is given no momentum: an update that should not happen can only use the default.
-    moved = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=0.1)
-    kept = {name: Expected(getattr(values, name), np.zeros(case.shape[1])) for name in STATE}
-    state = kept if rules.evaluation_state == "frozen" else {name: moved[name] for name in STATE}
+    state = {name: Expected(getattr(values, name), np.zeros(case.shape[1])) for name in STATE}
+    if rules.evaluation_state == "updated":
+        # evaluate is given no momentum: an update that should not happen can only use the default.
+        moved = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=0.1)
+        state = {name: moved[name] for name in STATE}
     return {**prediction.evaluate(values, rules, arithmetic, eps=case.eps), **state}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from normspec.conformance.arithmetic import GRADES, Arithmetic
 from normspec.conformance.cases import Array, Case
 from normspec.conformance.claims import CLAIMS, Claim, Rival
-from normspec.conformance.experiments import Experiment, Trace
+from normspec.conformance.experiments import LARGE, Experiment, Trace
 from normspec.conformance.prediction import Expected
 from normspec.conformance.verdicts import Counterexample, Kind, Verdict
 from normspec.reference import ARTICLE, Rules
@@ -55,7 +55,7 @@ class Evidence:
 @lru_cache(maxsize=20_000)
 def _predicted(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
     """Predictions are shared by all claims and backends; those of a layer depend on its trace and are not."""
-    if case.size > 10_000:
+    if case.size > LARGE:
         return _large(experiment, case, rules, arithmetic)
     return experiment.predict(case, rules, arithmetic, {})
 

@@ -115,22 +115,24 @@ def along_channels(values: Array, ndim: int) -> Array:
 
 def scale_and_shift(weight: Array, bias: Array, shape: tuple[int, ...], rules: Rules = ARTICLE) -> tuple[Array, Array]:
     """The pair (s, b) of y = s * x-hat + b: (weight, bias) in the article (section 2; [1] algorithm 1, line 4)."""
-    one, none = np.ones_like(weight), np.zeros_like(bias)
-    scale, shift = {
-        "scale, then shift": (weight, bias),
-        "no weight": (one, bias),
-        "no bias": (weight, none),
-        "shift, then scale": (weight, weight * bias),
-        "swapped": (bias, weight),
-        "absolute weight": (abs(weight), bias),
-        "1 + weight": (1 + weight, bias),
-        "weight 0 means 1": (np.where(weight == 0, 1, weight), bias),
-        "weight by position": (weight, bias),
-        "16 channels": (weight[np.arange(weight.size) % 16], bias),
-    }[rules.affine]
+    scale, shift = AFFINE[rules.affine](weight, bias)
     if rules.affine == "weight by position":
         return scale[np.arange(shape[-1]) % scale.size], along_channels(shift, len(shape))
     return along_channels(scale, len(shape)), along_channels(shift, len(shape))
+
+
+AFFINE: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
+    "scale, then shift": lambda weight, bias: (weight, bias),
+    "no weight": lambda weight, bias: (np.ones_like(weight), bias),
+    "no bias": lambda weight, bias: (weight, np.zeros_like(bias)),
+    "shift, then scale": lambda weight, bias: (weight, weight * bias),
+    "swapped": lambda weight, bias: (bias, weight),
+    "absolute weight": lambda weight, bias: (abs(weight), bias),
+    "1 + weight": lambda weight, bias: (1 + weight, bias),
+    "weight 0 means 1": lambda weight, bias: (np.where(weight == 0, 1, weight), bias),
+    "weight by position": lambda weight, bias: (weight, bias),
+    "16 channels": lambda weight, bias: (weight[np.arange(weight.size) % 16], bias),
+}
 
 
 # -- section 3: running statistics ------------------------------------------------------------------------------------
@@ -356,6 +358,8 @@ def _mix(old: Array, new: Array, weight: float) -> Array:
 
 def _by_channel(stat: Array, channels: int) -> Array:
     """A statistic of any groups as one value a channel: the mean over the groups that a channel meets."""
+    if stat.size == stat.shape[1] == channels:
+        return stat.ravel()
     return np.broadcast_to(mean_over(stat, reduced_axes(stat.ndim, "channel")).ravel(), channels).copy()
 
 
