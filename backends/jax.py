@@ -80,11 +80,19 @@ class Jax:
         },
         {
             "claim": "precision.half-gradients",
+            "rival": "narrow",
+            "versions": ">=0.4.30",
+            "reason": "XLA adds up a bfloat16 reduction in bfloat16",
+            "link": "undocumented",
+            "dtypes": ("bfloat16",),
+        },
+        {
+            "claim": "precision.half-gradients",
             "rival": "half steps",
             "versions": ">=0.4.30",
-            "reason": "its gradients, too, are computed in the dtype of x",
+            "reason": "gradients, too, are computed in the dtype of x",
             "link": "undocumented",
-            "dtypes": ("bfloat16", "float16"),
+            "dtypes": ("float16",),
         },
         {
             "claim": "precision.large-finite",

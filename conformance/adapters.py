@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -75,6 +76,11 @@ class Backend:
     dtypes: tuple[str, ...]
     adapter: Any = field(repr=False)
     deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Name and version, as far as it is known."""
+        return self.name if self.version == "unknown" else f"{self.name} {self.version}"
 
     def declared(self, claim: str, dtype: str) -> Deviation | None:
         """The deviation declared for this claim and dtype in the version at hand, if any."""
@@ -244,7 +250,8 @@ def call(
     """
     where = getattr(function, "__name__", "the function")
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a backend warns of is its users' business
             returned = function(*args, **options)
     except NotImplementedError as error:
         raise NotOffered(str(error) or f"{where} is not implemented") from None

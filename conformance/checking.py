@@ -16,12 +16,13 @@ from normspec.conformance.judging import (
     Observation,
     agreement,
     counterexample,
+    followed,
     judge_formula,
     judge_grade,
 )
 from normspec.conformance.pools import Pool, Profile
 from normspec.conformance.verdicts import Counterexample, Kind, Verdict, worst_of
-from normspec.reference import ARTICLE
+from normspec.reference import ARTICLE, Rules
 
 
 class Question(NamedTuple):
@@ -53,6 +54,7 @@ class Laboratory:
     def __init__(self, profile: Profile, seed: int) -> None:
         self.profile, self.seed = profile, seed
         self._traces: dict[tuple[str, str, str, str], list[Observation | Failed | NotOffered]] = {}
+        self._rules: dict[tuple[str, str, str, str, frozenset[str]], Rules] = {}
 
     def traces(self, backend: Backend, dtype: str, question: Question) -> list[Observation | Failed | NotOffered]:
         """What a backend showed on every case of a pool, in the pool's order."""
@@ -62,9 +64,19 @@ class Laboratory:
             self._traces[key] = [observe(backend, question.experiment, case) for case in cases]
         return self._traces[key]
 
+    def rules(self, claim: Claim, backend: Backend, dtype: str, experiment: Experiment, quantity: str) -> Rules:
+        """The rules by which a backend arrives at a quantity, as exact data tell; the article's if none explain it."""
+        key = (backend.spec, dtype, experiment.name, quantity, claim.fields)
+        if key not in self._rules:
+            outcomes = self.traces(backend, dtype, on(pools.exact, experiment, quantity))
+            seen = tuple(o for o in outcomes if isinstance(o, Observation))
+            self._rules[key] = followed(claim, dtype, Evidence(experiment, (quantity,), seen))
+        return self._rules[key]
+
     def forget(self) -> None:
         """Let go of all traces, when memory matters more than time."""
         self._traces.clear()
+        self._rules.clear()
 
 
 def observe(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
@@ -107,8 +119,18 @@ class Check:
         self.verdict = _joined(parts)
 
     def grade(self, *questions: Question, accepted: Sequence[str]) -> None:
-        """Find the finest grade of precision in which everything agrees; `accepted` are the grades that conform."""
-        self.verdict = self._judged(questions, lambda evidence: judge_grade(self.claim, self.dtype, evidence, accepted))
+        """Find the finest grade of precision in which everything agrees; `accepted` are the grades that conform.
+
+        Each quantity is held against the rules that the backend follows for it: another claim is about those.
+        """
+        by_quantity = [q._replace(quantities=(quantity,)) for q in questions for quantity in q.quantities]
+        self.verdict = self._judged(
+            by_quantity, lambda evidence: judge_grade(self.claim, self.dtype, evidence, accepted), by_its_rules=True
+        )
+
+    def rules(self, experiment: Experiment, quantity: str) -> Rules:
+        """The rules by which the backend arrives at a quantity."""
+        return self.laboratory.rules(self.claim, self.backend, self.dtype, experiment, quantity)
 
     def holds(self, pool: Pool, refutation: Refutation, *, refusable: bool = False) -> None:
         """Decide whether a property holds on every case of a pool."""
@@ -166,7 +188,13 @@ class Check:
         if self.verdict is not None and self.verdict.kind == Kind.CONFORMS:
             self.verdict = replace(self.verdict, found=found)
 
-    def _judged(self, questions: Sequence[Question], judge: Callable[[Sequence[Evidence]], Verdict]) -> Verdict:
+    def _judged(
+        self,
+        questions: Sequence[Question],
+        judge: Callable[[Sequence[Evidence]], Verdict],
+        *,
+        by_its_rules: bool = False,
+    ) -> Verdict:
         """Gather the evidence; stop at a crash; judge what remains; show the simplest case that fails."""
         evidence, refusals, absent = [], "", ""
         for question in questions:
@@ -181,7 +209,8 @@ class Check:
                 else:
                     self.replay = partial(_swapped, question.experiment.observe, outcome.case)
                     return _crashed(outcome, len(seen))
-            evidence.append(Evidence(question.experiment, question.quantities, tuple(seen)))
+            base = self.rules(question.experiment, question.quantities[0]) if by_its_rules else ARTICLE
+            evidence.append(Evidence(question.experiment, question.quantities, tuple(seen), base))
         verdict = judge(evidence)
         if verdict.kind == Kind.NOT_OFFERED:
             return replace(verdict, words=refusals or absent or verdict.words)
@@ -203,7 +232,7 @@ class Check:
                     told = question.experiment.predict(case, rival.rules(), GRADES[self.dtype][0], {})
                     seen = [Observation(case, {name: expected.value for name, expected in told.items()})]
                     one = [Evidence(question.experiment, question.quantities, tuple(seen))]
-                    if not agreement(one, ARTICLE, GRADES[self.dtype][0]).holds:
+                    if not agreement(one, (), GRADES[self.dtype][0]).holds:
                         names.add(rival.name)
                         break
         return names
@@ -214,14 +243,14 @@ class Check:
         for arithmetic in GRADES[self.dtype]:
             for question, part in zip(questions, evidence, strict=True):
                 for observation in part.observations:
-                    if not counterexample(part, observation, ARTICLE, arithmetic):
+                    if not counterexample(part, observation, arithmetic):
                         continue
 
                     def fails(case: Case, part: Evidence = part, experiment: Experiment = question.experiment) -> bool:
                         seen = observe(self.backend, experiment, case)
                         one = replace(part, observations=())
                         return isinstance(seen, Observation) and bool(
-                            counterexample(one, seen, ARTICLE, arithmetic)  # noqa: B023
+                            counterexample(one, seen, arithmetic)  # noqa: B023
                         )
 
                     simplest = observation.case
@@ -231,7 +260,7 @@ class Check:
                     self.replay = partial(_swapped, question.experiment.observe, simplest)
                     seen = observe(self.backend, question.experiment, simplest)
                     shown = seen if isinstance(seen, Observation) else observation
-                    return counterexample(part, shown, ARTICLE, arithmetic)
+                    return counterexample(part, shown, arithmetic)
         return None
 
 

@@ -7,7 +7,7 @@ conforms in the claim on gradients if its gradients are those of its own forward
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import combinations
 from typing import NamedTuple
 
@@ -36,12 +36,17 @@ class Evidence:
     experiment: Experiment
     quantities: tuple[str, ...]
     observations: tuple[Observation, ...]
+    base: Rules = ARTICLE
+    """What the backend is known to follow otherwise; the article, unless the claim is about precision alone."""
 
     def expected(
-        self, observation: Observation, rules: Rules, arithmetic: Arithmetic
+        self, observation: Observation, rivals: Sequence[Rival], arithmetic: Arithmetic
     ) -> Iterator[tuple[str, Expected]]:
-        """Every predicted array that bears on the claim, by name."""
+        """Every predicted array that bears on the claim, by name, under the base with the choices of `rivals`."""
         case, trace = observation
+        rules = self.base
+        for rival in rivals:
+            rules = rival.rules(rules)
         predicted = (
             self.experiment.predict(case, rules, arithmetic, trace)
             if self.experiment.layer
@@ -90,14 +95,17 @@ class Agreement(NamedTuple):
     """Elements with a finite bound."""
 
 
-def agreement(evidence: Sequence[Evidence], rules: Rules, arithmetic: Arithmetic) -> Agreement:
-    """Whether everything seen agrees with `rules` in `arithmetic`; stops at the first case that does not."""
+def agreement(evidence: Sequence[Evidence], rivals: Sequence[Rival], arithmetic: Arithmetic) -> Agreement:
+    """Whether everything seen agrees in `arithmetic` with the choices of `rivals`, without any with the article.
+
+    Stops at the first case that does not.
+    """
     worst: dict[str, float] = {}
     decided = 0
     for part in evidence:
         for observation in part.observations:
             holds = True
-            for name, expected in part.expected(observation, rules, arithmetic):
+            for name, expected in part.expected(observation, rivals, arithmetic):
                 ratio = ratios(observation.trace[name], expected)
                 if not ratio.size:
                     continue
@@ -112,12 +120,10 @@ def agreement(evidence: Sequence[Evidence], rules: Rules, arithmetic: Arithmetic
     return Agreement(True, worst, decided)
 
 
-def counterexample(
-    evidence: Evidence, observation: Observation, rules: Rules, arithmetic: Arithmetic
-) -> Counterexample | None:
+def counterexample(evidence: Evidence, observation: Observation, arithmetic: Arithmetic) -> Counterexample | None:
     """The element of an observation that is furthest outside its bound, or None if all are inside."""
     found, largest = None, 1.0
-    for name, expected in evidence.expected(observation, rules, arithmetic):
+    for name, expected in evidence.expected(observation, (), arithmetic):
         got = observation.trace[name]
         ratio = np.nan_to_num(ratios(got, expected), nan=0.0, posinf=np.inf)
         if ratio.size and ratio.max() > largest:
@@ -148,8 +154,7 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alo
     cases = sum(len(e.observations) for e in evidence)
     if not cases:
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
-    # A float32 backend computing in half precision is left to the claims on precision: its bound would hide much.
-    grades = [a for a in GRADES[dtype] if not (dtype == "float32" and a.grade == "narrow sums")]
+    grades = _formula_grades(dtype)
     undecided, finer = None, grades
     for position, arithmetic in enumerate(grades):
         if (verdict := _explained(evidence, rivals, (), arithmetic, cases)) is not None:
@@ -160,20 +165,51 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alo
             break
     evidence = _telling_first(evidence, grades[0])
     others = _bystanders(claim, evidence, grades[0])
-    for beside in (1, 2):
-        for arithmetic in finer if beside == 1 else finer[:2]:
-            for bystanders in combinations(others, beside):
-                if len(frozenset().union(*(r.fields for r in bystanders))) < beside:
-                    continue
-                verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
-                if verdict is None or verdict.kind == Kind.INCONCLUSIVE:
-                    continue
-                if not alone:
-                    return verdict
-                name = " and ".join([r.name for r in bystanders] + ([verdict.rival] if verdict.rival else []))
-                return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}")
-    worst = agreement(evidence, ARTICLE, grades[0]).worst
+    for bystanders, arithmetic in _in_company(others, finer):
+        verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
+        if verdict is None or verdict.kind == Kind.INCONCLUSIVE:
+            continue
+        if not alone:
+            return verdict
+        name = " and ".join([r.name for r in bystanders] + ([verdict.rival] if verdict.rival else []))
+        return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}")
+    worst = agreement(evidence, (), grades[0]).worst
     return undecided or Verdict(kind=Kind.FAILS, words="agrees with no known formula", cases=cases, worst=worst)
+
+
+def followed(claim: Claim, dtype: str, evidence: Evidence) -> Rules:
+    """The rules that explain one experiment: the article's if they do, else with one or two choices replaced.
+
+    What `claim` itself decides is left as the article has it.
+    """
+    grades = _formula_grades(dtype)
+    if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
+        return ARTICLE
+    telling = _telling_first([evidence], grades[0])
+    for rivals, arithmetic in _in_company(_bystanders(claim, telling, grades[0]), grades):
+        seen = agreement(telling, rivals, arithmetic)
+        if seen.holds and seen.decided:
+            return reduce(lambda rules, rival: rival.rules(rules), rivals, ARTICLE)
+    return ARTICLE
+
+
+def _formula_grades(dtype: str) -> list[Arithmetic]:
+    """The grades in which formulas are compared.
+
+    A float32 backend that computes in half precision is left to the claims on precision: its bound would hide much.
+    """
+    return [a for a in GRADES[dtype] if not (dtype == "float32" and a.grade == "narrow sums")]
+
+
+def _in_company(
+    others: Sequence[Rival], grades: Sequence[Arithmetic]
+) -> Iterator[tuple[tuple[Rival, ...], Arithmetic]]:
+    """One choice of `others` in every grade, then two about different fields in the finest two."""
+    for count, tried in ((1, grades), (2, grades[:2])):
+        for arithmetic in tried:
+            for chosen in combinations(others, count):
+                if len(frozenset().union(*(r.fields for r in chosen))) == count:
+                    yield chosen, arithmetic
 
 
 def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Evidence]:
@@ -184,7 +220,7 @@ def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list
             observations=tuple(
                 sorted(
                     part.observations,
-                    key=lambda o: agreement([replace(part, observations=(o,))], ARTICLE, arithmetic).holds,
+                    key=lambda o: agreement([replace(part, observations=(o,))], (), arithmetic).holds,
                 )
             ),
         )
@@ -206,8 +242,8 @@ def _shows(rival: Rival, evidence: Sequence[Evidence], arithmetic: Arithmetic) -
     """Whether a rival predicts anything else than the article on a dozen of the cases."""
     for part in evidence:
         for observation in part.observations[:12]:
-            usual = dict(part.expected(observation, ARTICLE, arithmetic))
-            for name, expected in part.expected(observation, rival.rules(), arithmetic):
+            usual = dict(part.expected(observation, (), arithmetic))
+            for name, expected in part.expected(observation, (rival,), arithmetic):
                 if not np.array_equal(expected.value, usual[name].value, equal_nan=True):
                     return True
     return False
@@ -221,11 +257,8 @@ def _explained(
     cases: int,
 ) -> Verdict | None:
     """The verdict if the claim's formula or one of its rivals agrees, given the bystanders' choices."""
-    base = ARTICLE
-    for bystander in bystanders:
-        base = bystander.rules(base)
-    own = agreement(evidence, base, arithmetic)
-    others = {r.name: agreement(evidence, r.rules(base), arithmetic) for r in rivals}
+    own = agreement(evidence, bystanders, arithmetic)
+    others = {r.name: agreement(evidence, (*bystanders, r), arithmetic) for r in rivals}
     survivors = [name for name, seen in others.items() if seen.holds]
     if not own.holds and not survivors:
         return None
@@ -256,14 +289,14 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
     accepted = tuple(accepted)
     for rival in claim.rivals:
-        told = agreement(evidence, rival.rules(), GRADES[dtype][0]) if rival.change else None
-        if told and told.holds and told.decided and not agreement(evidence, ARTICLE, GRADES[dtype][0]).holds:
+        told = agreement(evidence, (rival,), GRADES[dtype][0]) if rival.change else None
+        if told and told.holds and told.decided and not agreement(evidence, (), GRADES[dtype][0]).holds:
             return Verdict(
                 kind=Kind.DEVIATES, rival=rival.name, words=f"follows another rule: {rival.name}", cases=cases
             )
-    seen = agreement(evidence, ARTICLE, GRADES[dtype][0])
+    seen = agreement(evidence, (), GRADES[dtype][0])
     for arithmetic in GRADES[dtype]:
-        seen = agreement(evidence, ARTICLE, arithmetic)
+        seen = agreement(evidence, (), arithmetic)
         if not seen.holds:
             continue
         if not seen.decided:
@@ -287,7 +320,7 @@ def _nan_only(evidence: Sequence[Evidence], dtype: str) -> bool:
     one_pass = next(a for a in GRADES[dtype] if a.one_pass)
     for part in evidence:
         for observation in part.observations:
-            for name, expected in part.expected(observation, ARTICLE, one_pass):
+            for name, expected in part.expected(observation, (), one_pass):
                 got = observation.trace[name].astype(np.float64)
                 ratio = ratios(got, expected)
                 if (ratio[~np.isnan(got)] > 1).any():

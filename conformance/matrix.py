@@ -73,7 +73,7 @@ class Matrix:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("claim", no_wrap=True)
         for backend in self.suite.backends:
-            table.add_column(f"{backend.name}\n{backend.version}", overflow="fold")
+            table.add_column(backend.title.replace(" ", "\n"), overflow="fold")
         for claim in self.claims:
             row = [Text(claim)]
             for backend in self.suite.backends:
@@ -102,7 +102,7 @@ class Matrix:
             "",
             f"normspec {__version__}, profile {self.suite.profile.name}, seed {self.suite.seed}: {self.tally()}.",
             "",
-            "| claim | " + " | ".join(f"{b.name} {b.version}" for b in backends) + " |",
+            "| claim | " + " | ".join(b.title for b in backends) + " |",
             "|---" * (len(backends) + 1) + "|",
         ]
         for claim in self.claims:

@@ -87,7 +87,7 @@ class Suite:
 
     def header(self) -> list[str]:
         """What pytest prints before it starts."""
-        shown = ", ".join(f"{b.name} {b.version}" for b in self.backends)
+        shown = ", ".join(b.title for b in self.backends)
         lines = [f"normspec: {len(self.claims)} claims on {shown}; profile {self.profile.name}, seed {self.seed}"]
         lines += [f"normspec: {name} not run: {reason}" for name, reason in self.not_run.items()]
         lines += [f"normspec: {problem}" for problem in self.broken.values()]

@@ -1,0 +1,79 @@
+"""Runs of the suite as a user starts it, for the tests of what a user sees."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from normspec import conformance
+from normspec.conformance import suite as _  # noqa: F401  (before any run within this process, which shares its modules)
+
+pytest_plugins = ["pytester"]
+
+SUITE = Path(conformance.__path__[0])
+ADAPTERS = Path(__file__).parent / "adapters"
+QUICK = ("--profile", "quick")
+
+
+class Run(NamedTuple):
+    """A finished run: exit status, what it printed, and its cells by claim, backend and dtype."""
+
+    status: int
+    out: str
+    text: str
+    results: dict
+
+    @property
+    def cells(self):
+        return {(c["claim"], c["backend"], c["dtype"]): c for c in self.results["cells"]}
+
+    def message(self, claim, backend, dtype="float32"):
+        """What pytest shows of one failed check."""
+        _, _, rest = self.out.partition(f"\n{claim} (")
+        while rest and f"), {backend} in {dtype}: " not in rest.partition("\n")[0]:
+            _, _, rest = rest.partition(f"\n{claim} (")
+        return rest and f"{claim} (" + rest.partition("\n___")[0].partition("\n===")[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _importable():
+    """A process started elsewhere finds normspec and the adapters, installed or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(SUITE.parents[1]), str(ADAPTERS)]))
+        patch.setenv("COLUMNS", "160")
+        patch.delenv("PYTEST_ADDOPTS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """Runs `pytest conformance` in a process and a folder of its own."""
+
+    def run(*arguments, program=("pytest", SUITE, "-p", "no:cacheprovider"), folder=None):
+        folder = folder or tmp_path_factory.mktemp("run")
+        command = [sys.executable, "-m", *program, *QUICK, "--results", "results.json", *arguments]
+        done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, check=False)
+        path = folder / "results.json"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return Run(done.returncode, done.stdout + done.stderr, text, json.loads(text or "{}"))
+
+    return run
+
+
+@pytest.fixture
+def suite(pytester):
+    """Runs `pytest conformance` within this process: faster, where nothing is shared that matters."""
+
+    def suite(*arguments):
+        return pytester.runpytest_inprocess(SUITE, "-p", "no:cacheprovider", *QUICK, *arguments)
+
+    return suite
+
+
+def several(module, *names):
+    """Options for several adapters of one file."""
+    return [word for name in names for word in ("--backend", f"{ADAPTERS / module}.py:{name}")]
