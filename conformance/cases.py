@@ -1,7 +1,7 @@
 """Cases: a few numbers that print as one line, and from which the arrays follow, the same on every machine."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ AnyArray = NDArray[Any]
 LAYOUTS = ("contiguous", "channels last", "strided")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Case:
     """One problem to put to a backend.
 
@@ -37,6 +37,11 @@ class Case:
     layout: str = "contiguous"
     parameters: str = "any"
     steps: int = 1
+
+    def __repr__(self) -> str:
+        """One line that rebuilds the case; what has its default is left out."""
+        told = (f for f in fields(self) if f.default is MISSING or getattr(self, f.name) != f.default)
+        return f"Case({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in told)})"
 
     @property
     def size(self) -> int:

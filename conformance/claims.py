@@ -437,7 +437,7 @@ _ALL = (
         "The article's experiment: a (2, 2, 2, 2) standard normal batch through a new layer, against the formula.",
         (
             _rival("sample variance, divisor m - 1", ddof=1),
-            _rival("population variance tracked", tracked_variance="m"),
+            _rival("population variance, divisor m", tracked_variance="m"),
         ),
         undecidable=dict.fromkeys(("float16", "bfloat16"), "the experiment is stated in float32"),
         hint="the claims on normalize and running say which part differs",

@@ -65,7 +65,7 @@ BAD_OPTIONS = {
 def assert_one_sentence(result, pattern):
     """A usage error whose only line matches, and no traceback."""
     assert result.ret == pytest.ExitCode.USAGE_ERROR, result.outlines
-    said = [line for line in result.errlines if line and not line.startswith(("usage:", "  inifile:", "  rootdir:"))]
+    said = [line for line in result.errlines if line and not line.startswith(("usage:", "ERROR: usage:", "  inifile:", "  rootdir:"))]
     assert len(said) == 1, said
     assert re.search(pattern, said[0]), said
     assert "Traceback" not in str(result.stderr) + str(result.stdout)
@@ -122,7 +122,7 @@ MISBEHAVIOUR = {
     "Raises": (OF_TRAINING, "crashed", r"train raised ValueError: the kernel is missing"),
     "ReturnsNone": (OF_TRAINING, "crashed", r"train returned None; expected a tuple of 3 \(y, running_mean, running_var\)"),
     "ReturnsLists": (OF_TRAINING, "crashed", r"train returned a list of \d+ for y; expected a NumPy array of shape"),
-    "EvaluatesToLists": (OF_EVALUATION, "crashed", r"evaluate returned a list of \d+; expected (y as )?a NumPy array"),
+    "EvaluatesToLists": (OF_EVALUATION, "crashed", r"evaluate returned a list of \d+; expected y as (a )?NumPy array"),
     "ReturnsTwo": (OF_TRAINING, "crashed", r"train returned a tuple of 2; expected a tuple of 3"),
     "TakesTwo": (OF_TRAINING, "crashed", r"train raised TypeError: .*takes 3 positional arguments but 6"),
     "WrongShape": (OF_TRAINING, "crashed", r"train returned running_mean of shape \(1, (\d)\); expected \(\1,\)"),
@@ -154,7 +154,8 @@ def test_misbehaviour_costs_its_own_cells_and_is_told(misbehaving, name):
         verdict = misbehaving.cells[claim, name, "float32"]["verdict"]
         if claim in costs:
             assert (claim, verdict["kind"]) == (claim, kind), verdict["words"]
-            assert re.search(pattern, verdict["words"]), verdict["words"]
+            if claim not in OF_LAYERS or costs <= OF_LAYERS:  # a layer around a faulty operation fails in its own words
+                assert re.search(pattern, verdict["words"]), verdict["words"]
         elif claim not in absent:
             assert (claim, verdict["kind"]) == (claim, "conforms"), verdict["words"]
 

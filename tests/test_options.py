@@ -11,7 +11,10 @@ from conftest import ADAPTERS, SUITE
 from normspec.conformance.claims import CLAIMS
 
 ONE = ("--claim", "normalize.centered", "--dtype", "float32")
-SOME = ("--claim", "normalize.*", "--claim", "hygiene.no-alias", "--claim", "running.momentum-*")
+SOME = (
+    "--claim", "normalize.centered", "--claim", "hygiene.no-alias", "--claim", "running.momentum-*",
+    "--dtype", "float64", "--dtype", "float32",
+)  # fmt: skip
 
 
 def collected(result):
