@@ -19,11 +19,19 @@ def declaring(**changes):
 
 BAD_ADAPTERS = {
     # what is named, what the file my.py holds, and what the sentence must say
-    "unknown name": ("numpie", "", r"no backend called 'numpie'.* [Dd]id you mean numpy\?.* numpy, torch.*path/to/file\.py"),
+    "unknown name": (
+        "numpie",
+        "",
+        r"no backend called 'numpie'.* [Dd]id you mean numpy\?.* numpy, torch.*path/to/file\.py",
+    ),
     "missing file": ("gone.py", "", r"no file .*gone\.py"),
     "no functions": ("my.py", "x = 1", r"my\.py.* no train and no evaluate"),
     "method missing": ("my.py:A", "class A:\n    def train(self): ...", r"my\.py:A.* no evaluate"),
-    "attribute missing": ("my.py:B", "class A:\n    def train(self): ...\n    def evaluate(self): ...", r"no B; it has A"),
+    "attribute missing": (
+        "my.py:B",
+        "class A:\n    def train(self): ...\n    def evaluate(self): ...",
+        r"no B; it has A",
+    ),
     "several in a file": (
         "my.py",
         "class A:\n    def train(self): ...\n    def evaluate(self): ...\nclass B(A): ...",
@@ -43,14 +51,30 @@ BAD_ADAPTERS = {
     "one dtype as text": ("my.py", f"{BOTH}dtypes = 'float32'", r"dtypes is 'float32'; expected some of float64"),
     "no dtypes": ("my.py", f"{BOTH}dtypes = ()", r"dtypes is \(\); expected some of float64"),
     "dtypes of no kind": ("my.py", f"{BOTH}dtypes = 32", r"dtypes is 32; expected some of float64"),
-    "deviation without a key": ("my.py", declaring(link=None), r"lacks link; all of claim, rival, versions, reason, link"),
-    "deviation of no claim": ("my.py", declaring(claim="running.updates"), r"'running\.updates'.*mean running\.update\?"),
+    "deviation without a key": (
+        "my.py",
+        declaring(link=None),
+        r"lacks link; all of claim, rival, versions, reason, link",
+    ),
+    "deviation of no claim": (
+        "my.py",
+        declaring(claim="running.updates"),
+        r"'running\.updates'.*mean running\.update\?",
+    ),
     "deviation of odd versions": ("my.py", declaring(versions="2.x"), r"versions .*'2\.x'; expected specifiers"),
-    "deviation of versions unsaid": ("my.py", f"{BOTH}deviations = [{DEVIATION | {'versions': None}!r}]", r"versions .*None"),
+    "deviation of versions unsaid": (
+        "my.py",
+        f"{BOTH}deviations = [{DEVIATION | {'versions': None}!r}]",
+        r"versions .*None",
+    ),
     "deviation in no dtype": ("my.py", declaring(dtypes=["float8"]), r"deviation.*'float8'.*float64, float32"),
     "deviation in a dtype as text": ("my.py", declaring(dtypes="float32"), r"deviation.*'float32'.*"),
     "deviation that is text": ("my.py", f"{BOTH}deviations = ['running.update']", r"deviation.*'running\.update'"),
-    "unavailable": ("my.py", f"{BOTH}unavailable = 'the card is out'", r"None of the backends can run.*the card is out"),
+    "unavailable": (
+        "my.py",
+        f"{BOTH}unavailable = 'the card is out'",
+        r"None of the backends can run.*the card is out",
+    ),
 }
 
 BAD_OPTIONS = {
@@ -65,7 +89,11 @@ BAD_OPTIONS = {
 def assert_one_sentence(result, pattern):
     """A usage error whose only line matches, and no traceback."""
     assert result.ret == pytest.ExitCode.USAGE_ERROR, result.outlines
-    said = [line for line in result.errlines if line and not line.startswith(("usage:", "ERROR: usage:", "  inifile:", "  rootdir:"))]
+    said = [
+        line
+        for line in result.errlines
+        if line and not line.startswith(("usage:", "ERROR: usage:", "  inifile:", "  rootdir:"))
+    ]
     assert len(said) == 1, said
     assert re.search(pattern, said[0]), said
     assert "Traceback" not in str(result.stderr) + str(result.stdout)
@@ -97,7 +125,9 @@ def test_bad_adapters_beside_a_good_one_cost_only_themselves(suite, pytester):
     result = suite("--backend", "my.py", "--backend", "numpy", "--backend", "numpie", *ONE)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["normalize.centered *conforms*", "my.py: the module has no train*", "There is no backend*"])
+    result.stdout.fnmatch_lines(
+        ["normalize.centered *conforms*", "my.py: the module has no train*", "There is no backend*"]
+    )
 
 
 def test_unavailable_backend_beside_a_good_one_is_told_and_green(suite, pytester):
@@ -113,14 +143,24 @@ CLAIMS = (
     "normalize.centered", "evaluate.folded", "gradient.input", "affine.defaults", "running.cumulative", "running.initial",
     "hygiene.dtype-shape", "hygiene.inputs-unwritten",
 )  # fmt: skip
-OF_TRAINING = {"normalize.centered", "running.cumulative", "running.initial", "hygiene.dtype-shape", "hygiene.inputs-unwritten"}
+OF_TRAINING = {
+    "normalize.centered",
+    "running.cumulative",
+    "running.initial",
+    "hygiene.dtype-shape",
+    "hygiene.inputs-unwritten",
+}
 OF_EVALUATION = OF_TRAINING - {"normalize.centered"} | {"evaluate.folded"}  # a layer is evaluated after its training
 OF_LAYERS = {"affine.defaults", "running.cumulative", "running.initial"}
 
 MISBEHAVIOUR = {
     # the cells that it costs, their verdict, and what is said in them
     "Raises": (OF_TRAINING, "crashed", r"train raised ValueError: the kernel is missing"),
-    "ReturnsNone": (OF_TRAINING, "crashed", r"train returned None; expected a tuple of 3 \(y, running_mean, running_var\)"),
+    "ReturnsNone": (
+        OF_TRAINING,
+        "crashed",
+        r"train returned None; expected a tuple of 3 \(y, running_mean, running_var\)",
+    ),
     "ReturnsLists": (OF_TRAINING, "crashed", r"train returned a list of \d+ for y; expected a NumPy array of shape"),
     "EvaluatesToLists": (OF_EVALUATION, "crashed", r"evaluate returned a list of \d+; expected y as (a )?NumPy array"),
     "ReturnsTwo": (OF_TRAINING, "crashed", r"train returned a tuple of 2; expected a tuple of 3"),

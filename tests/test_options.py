@@ -26,7 +26,13 @@ def collected(result):
 
 
 def test_every_way_to_name_a_backend(run):
-    specs = ("numpy", ADAPTERS / "plain.py", ADAPTERS / "functions.py", f"{ADAPTERS}/declared.py:Sound", "faults:NoLayer")
+    specs = (
+        "numpy",
+        ADAPTERS / "plain.py",
+        ADAPTERS / "functions.py",
+        f"{ADAPTERS}/declared.py:Sound",
+        "faults:NoLayer",
+    )
     done = run(*ONE, *(word for spec in specs for word in ("--backend", spec)))
     assert done.status == 0, done.out
     assert {backend for _, backend, _ in done.cells} == {"numpy", "Plain", "functions", "Sound", "NoLayer"}

@@ -18,7 +18,11 @@ def train(x, weight, bias, running_mean, running_var, *, momentum, eps):
     mean, var = wide.mean(axes), wide.var(axes)
     y = (wide - array(mean, x)) / xp.sqrt(array(var, x) + eps) * array(weight, x) + array(bias, x)
     batch = var * (size / (size - CORRECTION))
-    return y.astype(x.dtype), running_mean + momentum * (mean - running_mean), running_var + momentum * (batch - running_var)
+    return (
+        y.astype(x.dtype),
+        running_mean + momentum * (mean - running_mean),
+        running_var + momentum * (batch - running_var),
+    )
 
 
 def evaluate(x, weight, bias, running_mean, running_var, *, eps):
