@@ -43,7 +43,7 @@ def mixed(run, tmp_path_factory):
             "--claim",
             "precision.half-statistics",
         ),
-        *("--claim", "affine.defaults", "--dtype", "float32", "--matrix", "matrix.md", "-n", "2"),
+        *("--claim", "affine.defaults", "--dtype", "float32", "--matrix", "matrix.md"),
         *("-k", "not (AllNaN and sample_variance)"),
     )
     return run(*arguments, folder=folder), folder
