@@ -98,8 +98,6 @@ def open_backend(spec: str) -> Backend:
             raise Unavailable(str(reason))
         try:
             adapter = adapter()
-        except NotOffered:
-            raise
         except Exception as error:
             raise BadAdapter(
                 f"{spec}: {name}() raised {_told(error)}; an adapter class is called without arguments."

@@ -170,6 +170,8 @@ class Reporter:
             terminalreporter.section("conformance")
             terminalreporter.write(matrix.terminal(terminalreporter._tw.fullwidth, color=terminalreporter.hasmarkup))
             terminalreporter.write_line("")
+            if terminalreporter.verbosity > 0:
+                terminalreporter.write_line(matrix.margins(terminalreporter._tw.fullwidth))
             terminalreporter.write_line(f"{matrix.tally()}.")
             terminalreporter.write_line(LEGEND)
         for name, reason in self.suite.not_run.items():

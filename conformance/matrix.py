@@ -1,12 +1,14 @@
 """The matrix of claims and backends, as a terminal table, as Markdown, and as results.json."""
 
 import hashlib
+import io
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 
 from normspec import __version__
@@ -15,6 +17,9 @@ from normspec.conformance.cells import Cell
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.suite import Suite
 from normspec.conformance.verdicts import SEVERITY, Kind
+
+if TYPE_CHECKING:
+    from rich.table import Table  # imported where a table is drawn: it takes a tenth of a second
 
 SCHEMA = 1
 SHORT = {"float64": "f64", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -64,13 +69,9 @@ class Matrix:
 
     def terminal(self, width: int, *, color: bool) -> str:
         """A table for the terminal, by rich."""
-        import io
-
-        from rich.console import Console
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table = _table()
         table.add_column("claim", no_wrap=True)
         for backend in self.suite.backends:
             table.add_column(backend.title.replace(" ", "\n"), overflow="fold")
@@ -79,11 +80,25 @@ class Matrix:
             for backend in self.suite.backends:
                 row.append(Text(self.text(claim, backend.name), style=self._style(claim, backend.name)))
             table.add_row(*row)
-        console = Console(file=io.StringIO(), width=width, force_terminal=color, highlight=False, no_color=not color)
-        console.print(table)
-        file = console.file
-        assert isinstance(file, io.StringIO)
-        return file.getvalue()
+        return _rendered(table, width, color=color)
+
+    def margins(self, width: int) -> str:
+        """How much of its bound each quantity used at the most, by backend and dtype: the room that is left."""
+        table = _table()
+        table.add_column("largest error / bound")
+        quantities = ("y", "running_mean", "running_var", "dx", "dweight", "dbias")
+        for quantity in quantities:
+            table.add_column(quantity, justify="right")
+        for backend in self.suite.backends:
+            for dtype in backend.dtypes:
+                told = [self._worst(backend.name, dtype, quantity) for quantity in quantities]
+                table.add_row(f"{backend.name} {SHORT[dtype]}", *(f"{w:.3f}" if w >= 0 else "-" for w in told))
+        return _rendered(table, width, color=False)
+
+    def _worst(self, backend: str, dtype: str, quantity: str) -> float:
+        """The largest error over bound where the claim holds; -1 where nothing was measured."""
+        seen = (c.verdict for c in self.cells if c.backend == backend and c.dtype == dtype)
+        return max((v.worst.get(quantity, -1.0) for v in seen if v.kind == Kind.CONFORMS), default=-1.0)
 
     def _style(self, claim: str, backend: str) -> str:
         cells = self.at(claim, backend)
@@ -125,6 +140,7 @@ class Matrix:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "numpy": np.__version__,
+            "hypothesis": hypothesis.__version__,
             "profile": self.suite.profile.name,
             "seed": self.suite.seed,
             "claims": claims_digest(),
@@ -145,20 +161,24 @@ class Matrix:
         return written
 
 
+def _table() -> "Table":
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _rendered(table: "Table", width: int, *, color: bool) -> str:
+    from rich.console import Console
+
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=color, highlight=False, no_color=not color).print(table)
+    return file.getvalue()
+
+
 def claims_digest() -> str:
     """A fingerprint of the claims, so that results of other claims are not taken for the same."""
     told = json.dumps([[c.id, c.text, [r.name for r in c.rivals]] for c in CLAIMS.values()])
     return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def worst_ratios(cells: Sequence[Cell]) -> Mapping[str, float]:
-    """The largest error over bound that was seen, by quantity."""
-    worst: dict[str, float] = {}
-    for cell in cells:
-        if cell.verdict.kind == Kind.CONFORMS:
-            for quantity, ratio in cell.verdict.worst.items():
-                worst[quantity] = max(worst.get(quantity, 0.0), ratio)
-    return worst
 
 
 def _label(cell: Cell) -> str:
