@@ -97,13 +97,6 @@ def of_running(
     return stored(new, inner, arithmetic.kept)
 
 
-def of_sum(terms: Array, axes: tuple[int, ...], total: Array, arithmetic: Arithmetic) -> Array:
-    """For the plain sum of `terms`, one a channel."""
-    count = terms.size // max(total.size, 1)
-    error = (growth(count, arithmetic) + 4 * steps(arithmetic)) * abs(terms).sum(axes)
-    return stored(total, error, arithmetic.kept)
-
-
 def stored(value: Array, error: Array, kept: Format) -> Array:
     """The error after rounding to the format of the returned array; undecided where that may overflow."""
     total = error + (kept.roundoff + REFERENCE) * (abs(value) + error) + kept.tiny

@@ -109,14 +109,14 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
     groups = reference.statistics(x, rules)
     error = bounds.of_statistics(x, axes, groups, arithmetic)
     var, var_error = _normalizing(groups, error, rules, arithmetic)
-    root = bounds.of_root(var, var_error, eps, arithmetic, rules)
-    root_error, largest = root
-    exact_root = reference.inverse_root(var, eps, rules)
-    x_hat = groups.centered * exact_root
-    x_hat_error = bounds.of_normalized(x, groups.mean, groups.centered, error.mean, root, arithmetic)
+    root_error, largest = _root(var, var_error, eps, arithmetic, rules)
+    exact_root = reference.inverse_root(var, eps, rules) if rules.scaled else np.ones_like(var)
+    shown = groups.centered if rules.centered else x
+    x_hat = shown * exact_root
+    x_hat_error = bounds.of_normalized(x, groups.mean, shown, error.mean, (root_error, largest), arithmetic)
     u, sums = bounds.steps(arithmetic), error.growth + 4 * bounds.steps(arithmetic)
 
-    d, reach = abs(groups.centered), abs(x) + abs(groups.mean)
+    d, reach = abs(shown), abs(x) + abs(groups.mean)
     scale, _ = scale_and_shift(weight, bias, x.shape, rules)
     g = scale * dy
     a, g_mean, q = abs(g), mean_over(g, axes), mean_over(g * x_hat, axes)
@@ -147,13 +147,12 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
         of_weight = (total * x_hat_error + sums * total * (abs(x_hat) + x_hat_error)).sum(every)
     if rules.weight_gradient == "of raw x":
         of_weight = of_weight + sums * (total * abs(x)).sum(every)
-    factor = np.maximum(1, abs(weight)) if rules.weight_gradient == "times weight" else 1.0
-    bias_factor = np.maximum(1, abs(weight)) if rules.bias_gradient == "times weight" else 1.0
     channel_room = _by_channel(room, x.shape[1])
+    of_parameters = _of_parameters(given, (dweight, dbias), (of_weight, sums * total.sum(every)), rules, arithmetic)
     return {
         "dx": Expected(dx, bounds.stored(dx, inner, arithmetic.result) * room),
-        "dweight": Expected(dweight, bounds.stored(dweight, of_weight * factor, arithmetic.kept) * channel_room),
-        "dbias": Expected(dbias, bounds.of_sum(dy, every, dbias, arithmetic) * bias_factor),
+        "dweight": Expected(dweight, of_parameters[0] * channel_room),
+        "dbias": Expected(dbias, of_parameters[1]),
     }
 
 
@@ -166,18 +165,51 @@ def evaluate_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, e
     dx, dweight, dbias = reference.evaluate_gradients(x, weight, bias, mean, var, dy, eps=eps, rules=rules)
     every = reduced_axes(x.ndim, "channel")
     u, sums = bounds.steps(arithmetic), bounds.growth(x.size // x.shape[1], arithmetic) + 4 * bounds.steps(arithmetic)
-    largest = reference.inverse_root(var, eps, rules) * (1 + bounds.ROOT_STEPS * u)
+    kept_eps = 0.0 if rules.folded == "eps lost" else eps
+    largest = _root(var, np.zeros_like(var), kept_eps, arithmetic, rules)[1]
     spread = abs(x - along_channels(mean, x.ndim)) + abs(x) + abs(along_channels(mean, x.ndim))
     raw = (abs(dy) * abs(x)).sum(every) if rules.weight_gradient == "of raw x" else 0.0
     of_weight = sums * (largest * (abs(dy) * spread).sum(every) + raw) + 6 * u * abs(dweight)
-    factor = np.maximum(1, abs(weight))
-    weight_factor = factor if rules.weight_gradient == "times weight" else 1.0
-    bias_factor = factor if rules.bias_gradient == "times weight" else 1.0
+    of_bias = sums * abs(dy).sum(every)
+    of_parameters = _of_parameters(given, (dweight, dbias), (of_weight, of_bias), rules, arithmetic)
     return {
         "dx": Expected(dx, bounds.stored(dx, 9 * u * abs(dx), arithmetic.result)),
-        "dweight": Expected(dweight, bounds.stored(dweight, of_weight * weight_factor, arithmetic.kept)),
-        "dbias": Expected(dbias, bounds.of_sum(dy, every, dbias, arithmetic) * bias_factor),
+        "dweight": Expected(dweight, of_parameters[0]),
+        "dbias": Expected(dbias, of_parameters[1]),
     }
+
+
+def _of_parameters(
+    given: Inputs,
+    values: tuple[Array, Array],
+    errors: tuple[Array, Array],
+    rules: Rules,
+    arithmetic: Arithmetic,
+) -> tuple[Array, Array]:
+    """For dweight and dbias, from the errors of the sums of dy * x-hat and of dy: by the same map, in magnitudes."""
+    weight, bias = abs(given.weight), abs(given.bias)
+    of_x_hat, of_one = errors
+    if rules.affine == "weight by position":  # its sums cut across the channels
+        of_x_hat = np.full_like(of_x_hat, of_x_hat.sum())
+    if rules.weight_gradient == "times weight":
+        of_x_hat = of_x_hat * weight
+    if rules.bias_gradient == "times weight":
+        of_one = of_one * weight
+    mapped = reference.affine_gradients(of_x_hat, of_one, weight, bias, rules)
+    # The article's own map is the identity and costs nothing; a rival's takes a product and a sum.
+    steps = 0.0 if rules.affine == ARTICLE.affine else 3 * bounds.steps(arithmetic)
+    dweight, dbias = (
+        bounds.stored(value, error + steps * (abs(value) + error), arithmetic.kept)
+        for value, error in zip(values, mapped, strict=True)
+    )
+    return dweight, dbias
+
+
+def _root(var: Array, error: Array, eps: float, arithmetic: Arithmetic, rules: Rules) -> tuple[Array, Array]:
+    """Error and largest value of what centered values are multiplied by."""
+    if not rules.scaled:
+        return np.zeros_like(var), np.ones_like(var)
+    return bounds.of_root(var, error, eps, arithmetic, rules)
 
 
 def _normalizing(
@@ -201,10 +233,8 @@ def _output_bound(
 ) -> Array:
     """For y where the statistics are taken from the batch."""
     x = given.x
-    root = bounds.of_root(*_normalizing(groups, error, rules, arithmetic), eps, arithmetic, rules)
+    root = _root(*_normalizing(groups, error, rules, arithmetic), eps, arithmetic, rules)
     centered = groups.centered if rules.centered else x
-    if not rules.scaled:
-        root = (np.zeros_like(root[0]), np.ones_like(root[1]))
     x_hat = reference.normalize(groups, eps, rules)[0]
     of_x_hat = bounds.of_normalized(x, groups.mean, centered, error.mean, root, arithmetic)
     return bounds.of_output(x_hat, of_x_hat, *scale_and_shift(given.weight, given.bias, x.shape, rules), y, arithmetic)
@@ -216,9 +246,10 @@ def _constant_bound(
     """For y where the statistics are given."""
     x = given.x
     mean, var = along_channels(mean, x.ndim), along_channels(var, x.ndim)
-    root = bounds.of_root(var, np.zeros_like(var), eps, arithmetic, rules)
-    x_hat = (x - mean) * reference.inverse_root(var, eps, rules)
-    of_x_hat = bounds.of_normalized(x, mean, x - mean, 0.0, root, arithmetic)
+    root = _root(var, np.zeros_like(var), eps, arithmetic, rules)
+    shown = x - mean if rules.centered else x
+    x_hat = shown * (reference.inverse_root(var, eps, rules) if rules.scaled else 1.0)
+    of_x_hat = bounds.of_normalized(x, mean, shown, 0.0, root, arithmetic)
     return bounds.of_output(x_hat, of_x_hat, *scale_and_shift(given.weight, given.bias, x.shape, rules), y, arithmetic)
 
 

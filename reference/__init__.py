@@ -2,6 +2,7 @@
 
 from normspec.reference.batch_norm import (
     Groups,
+    affine_gradients,
     evaluate,
     evaluate_gradients,
     fold,
@@ -18,6 +19,7 @@ __all__ = [
     "ARTICLE",
     "Groups",
     "Rules",
+    "affine_gradients",
     "evaluate",
     "evaluate_gradients",
     "fold",

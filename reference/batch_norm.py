@@ -90,12 +90,12 @@ def inverse_root(var: Array, eps: float, rules: Rules = ARTICLE) -> Array:
 INVERSE_ROOT: dict[str, Callable[[Array, float], Array]] = {
     "inside": lambda var, eps: 1 / np.sqrt(var + eps),
     "outside": lambda var, eps: 1 / (np.sqrt(var) + eps),
-    "absent": lambda var, _: 1 / np.sqrt(var),
+    "absent": lambda var, eps: 1 / np.sqrt(var),
     "larger of both": lambda var, eps: 1 / np.sqrt(np.maximum(var, eps)),
     "both roots": lambda var, eps: 1 / (np.sqrt(var) + np.sqrt(eps)),
     "squared": lambda var, eps: 1 / np.sqrt(var + eps**2),
     "doubled": lambda var, eps: 1 / np.sqrt(var + 2 * eps),
-    "always 1e-5": lambda var, _: 1 / np.sqrt(var + 1e-5),
+    "always 1e-5": lambda var, eps: 1 / np.sqrt(var + 1e-5),
     "at least 1e-5": lambda var, eps: 1 / np.sqrt(var + max(eps, 1e-5)),
     "0 means 1e-5": lambda var, eps: 1 / np.sqrt(var + (eps or 1e-5)),
 }
@@ -281,7 +281,7 @@ def train_gradients(
     """
     groups = statistics(x, rules)
     x_hat, root = normalize(groups, eps, rules)
-    dweight, dbias = _parameter_gradients(x, x_hat, weight, dy, rules)
+    parameters = _parameter_gradients(x, x_hat, weight, bias, dy, rules)
     axes = reduced_axes(x.ndim, rules.axes)
     scale, _ = scale_and_shift(weight, bias, x.shape, rules)
     g = dy if rules.input_gradient == "weight lost" else scale * dy
@@ -290,7 +290,7 @@ def train_gradients(
     standard = groups.centered * root
     correction = _correction(groups.size, rules.ddof)
     var = groups.var * correction
-    variance_term = standard * mean_over(g * standard, axes) * correction * _root_sensitivity(var, eps, root, rules)
+    variance_term = standard * mean_over(g * x_hat, axes) * correction * _root_sensitivity(var, eps, root, rules)
     shares: dict[str, tuple[float, Array | float]] = {
         "full": (1, 1),
         "weight lost": (1, 1),
@@ -307,8 +307,8 @@ def train_gradients(
         of_mean = of_variance = 0
     mean_share = of_mean * mean_term if rules.centered else 0
     if not rules.scaled:
-        return g - mean_share, dweight, dbias
-    return root * (g - mean_share - of_variance * variance_term), dweight, dbias
+        return g - mean_share, *parameters
+    return root * (g - mean_share - of_variance * variance_term), *parameters
 
 
 @_silent
@@ -326,12 +326,35 @@ def evaluate_gradients(
     """dx, dweight and dbias where the statistics are constants: dx = weight * dy / sqrt(running_var + eps)."""
     if rules.evaluation_gradient == "training formula":
         return train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
-    root = along_channels(inverse_root(running_var, eps, rules), x.ndim)
-    x_hat = (x - along_channels(running_mean, x.ndim)) * root
+    root = inverse_root(running_var, 0 if rules.folded == "eps lost" else eps, rules)
+    root = along_channels(root if rules.scaled else np.ones_like(root), x.ndim)
+    taken_off = 0 if not rules.centered else {"sign lost": -1, "weight lost": 0}.get(rules.folded, 1)
+    x_hat = (x - taken_off * along_channels(running_mean, x.ndim)) * root
     slope = np.ones_like(root) if rules.evaluation_gradient == "root lost" else root
     if rules.evaluation_gradient != "weight lost":
-        slope = slope * along_channels(weight, x.ndim)
-    return slope * dy, *_parameter_gradients(x, x_hat, weight, dy, rules)
+        slope = slope * scale_and_shift(weight, bias, x.shape, rules)[0]
+    return slope * dy, *_parameter_gradients(x, x_hat, weight, bias, dy, rules)
+
+
+def affine_gradients(
+    of_x_hat: Array, of_one: Array, weight: Array, bias: Array, rules: Rules = ARTICLE
+) -> tuple[Array, Array]:
+    """dweight and dbias from the sums of dy * x-hat and of dy: these themselves in the article (section 2)."""
+    return AFFINE_GRADIENTS[rules.affine](of_x_hat, of_one, weight, bias)
+
+
+AFFINE_GRADIENTS: dict[str, Callable[[Array, Array, Array, Array], tuple[Array, Array]]] = {
+    "scale, then shift": lambda a, b, weight, bias: (a, b),
+    "no weight": lambda a, b, weight, bias: (0 * a, b),
+    "no bias": lambda a, b, weight, bias: (a, 0 * b),
+    "shift, then scale": lambda a, b, weight, bias: (a + bias * b, weight * b),
+    "swapped": lambda a, b, weight, bias: (b, a),
+    "absolute weight": lambda a, b, weight, bias: (np.sign(weight) * a, b),
+    "1 + weight": lambda a, b, weight, bias: (a, b),
+    "weight 0 means 1": lambda a, b, weight, bias: (np.where(weight == 0, 0, a), b),
+    "weight by position": lambda a, b, weight, bias: (a, b),
+    "16 channels": lambda a, b, weight, bias: (_gathered(a, 16, a.size), b),
+}
 
 
 # -- helpers ----------------------------------------------------------------------------------------------------------
@@ -385,17 +408,29 @@ def _root_sensitivity(var: Array, eps: float, root: Array, rules: Rules) -> Arra
     return 1.0
 
 
-def _parameter_gradients(x: Array, x_hat: Array, weight: Array, dy: Array, rules: Rules) -> tuple[Array, Array]:
+def _parameter_gradients(
+    x: Array, x_hat: Array, weight: Array, bias: Array, dy: Array, rules: Rules
+) -> tuple[Array, Array]:
     """dweight = sum of dy * x-hat, dbias = sum of dy, over everything but the channels ([1] section 3)."""
-    axes = reduced_axes(x.ndim, "channel")
-    count = x.size // x.shape[1]
+    channels = x.shape[1]
+    axes, size = reduced_axes(x.ndim, "channel"), x.size // channels
     factors: dict[str, Array | float] = {
-        "averaged": 1 / count,
+        "averaged": 1 / size,
         "times weight": weight,
-        "over the batch only": x.shape[0] / count,
+        "over the batch only": x.shape[0] / size,
     }
     of_weight, of_bias = (factors.get(choice, 1.0) for choice in (rules.weight_gradient, rules.bias_gradient))
-    against = x if rules.weight_gradient == "of raw x" else x_hat
-    dweight = mean_over(dy * against, axes).ravel() * count * of_weight
-    dbias = mean_over(dy, axes).ravel() * count * of_bias
-    return dweight, dbias
+    terms = dy * (x if rules.weight_gradient == "of raw x" else x_hat)
+    of_x_hat = mean_over(terms, axes).ravel() * size
+    if rules.affine == "weight by position":
+        of_place = mean_over(terms, tuple(range(x.ndim - 1))).ravel() * (x.size // x.shape[-1])
+        of_x_hat = _gathered(of_place, channels, channels)
+    of_one = mean_over(dy, axes).ravel() * size
+    return affine_gradients(of_x_hat * of_weight, of_one * of_bias, weight, bias, rules)
+
+
+def _gathered(values: Array, period: int, size: int) -> Array:
+    """The sum of every `period`-th value, as the first of `size` entries."""
+    total = np.zeros(size)
+    np.add.at(total, np.arange(values.size) % period, values)
+    return total

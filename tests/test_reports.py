@@ -27,7 +27,7 @@ def whole(run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mixed(run, tmp_path_factory):
-    """A few claims on backends of every kind: sound, faulty, declared, broken, unavailable; and on numbers of every kind."""
+    """A few claims on backends of every kind: sound, faulty, declared, broken, unavailable."""
     folder = tmp_path_factory.mktemp("mixed")
     (folder / "broken.py").write_text("x = 1")
     (folder / "away.py").write_text("def train(): ...\ndef evaluate(): ...\nunavailable = 'the card is out'")
@@ -147,7 +147,7 @@ def table(markdown):
 
 
 def test_markdown_matrix_of_a_sound_backend(whole):
-    done, folder = whole
+    _, folder = whole
     header, rows = table((folder / "deep/matrix.md").read_text(encoding="utf-8"))
     assert len(header) == 1
     assert header[0].startswith("numpy ")

@@ -109,12 +109,39 @@ def test_another_choice_shows(field: str, value: Any) -> None:
     assert shows == (field not in NEEDS_A_LAYER)
 
 
-DERIVED = {"axes": 3, "ddof": 3, "eps_rule": 3, "scaled": 3, "affine": 1}
-"""Choices about y that the gradients follow; of affine only dx does."""
+# |weight| has no complex derivative, and a weight of 0 that means 1 none at all.
+DERIVED = [
+    choice
+    for choice in CHOICES
+    if choice[0] in ("axes", "ddof", "eps_rule", "centered", "scaled", "affine")
+    and choice[1] not in ("absolute weight", "weight 0 means 1")
+]
+"""Choices about y that the gradients follow."""
+DERIVED_IN_EVALUATION = [choice for choice in DERIVED if choice[0] not in ("axes", "ddof")] + [
+    ("folded", value) for value in ("sign lost", "weight lost", "eps lost")
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("field", "value"), [choice for choice in CHOICES if choice[0] in DERIVED])
+@pytest.mark.parametrize(("field", "value"), DERIVED_IN_EVALUATION)
+def test_evaluation_gradients_are_derivatives_of_y(field: str, value: Any, shape: tuple[int, ...]) -> None:
+    """As in training, below."""
+    eps, h = 0.5, 1e-100
+    values, rules = given(shape, eps), replace(ARTICLE, **{field: value})
+    predicted = prediction.evaluate_gradients(values, rules, GRADES["float64"][0], eps=eps)
+    for position, name in enumerate(("dx", "dweight", "dbias")):
+        derivative = np.empty_like(values[position])
+        for index in np.ndindex(derivative.shape):
+            moved = [array.astype(complex) if i == position else array for i, array in enumerate(values[:5])]
+            moved[position][index] += 1j * h
+            derivative[index] = (values.dy * reference.evaluate(*moved, eps=eps, rules=rules)).sum().imag / h
+        found, bound = predicted[name]
+        assert np.isfinite(bound).all()
+        assert (abs(found - derivative) <= bound).all(), name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("field", "value"), DERIVED)
 def test_training_gradients_are_derivatives_of_y(field: str, value: Any, shape: tuple[int, ...]) -> None:
     """Under a rival's rules too. The derivative is Im / h of the reference's own y at v + ih: nothing is subtracted.
 
@@ -123,7 +150,7 @@ def test_training_gradients_are_derivatives_of_y(field: str, value: Any, shape: 
     eps, h = 0.5, 1e-100
     values, rules = given(shape, eps), replace(ARTICLE, **{field: value})
     predicted = prediction.train_gradients(values, rules, GRADES["float64"][0], eps=eps)
-    for position, name in enumerate(("dx", "dweight", "dbias")[: DERIVED[field]]):
+    for position, name in enumerate(("dx", "dweight", "dbias")):
         derivative = np.empty_like(values[position])
         for index in np.ndindex(derivative.shape):
             moved = [array.astype(complex) if i == position else array for i, array in enumerate(values[:5])]
