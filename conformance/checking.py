@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Case
-from normspec.conformance.claims import Claim
-from normspec.conformance.experiments import Experiment
+from normspec.conformance.claims import Claim, Rival
+from normspec.conformance.experiments import EVALUATE, EVALUATE_GRADIENTS, TRAIN, TRAIN_GRADIENTS, Experiment
 from normspec.conformance.judging import (
     Evidence,
     Observation,
@@ -54,7 +54,7 @@ class Laboratory:
     def __init__(self, profile: Profile, seed: int) -> None:
         self.profile, self.seed = profile, seed
         self._traces: dict[tuple[str, str, str, str], list[Observation | Failed | NotOffered]] = {}
-        self._rules: dict[tuple[str, str, str, str, frozenset[str]], Rules] = {}
+        self._choices: dict[tuple[str, str, str, str, frozenset[str]], tuple[Rival, ...]] = {}
 
     def traces(self, backend: Backend, dtype: str, question: Question) -> list[Observation | Failed | NotOffered]:
         """What a backend showed on every case of a pool, in the pool's order."""
@@ -64,19 +64,21 @@ class Laboratory:
             self._traces[key] = [observe(backend, question.experiment, case) for case in cases]
         return self._traces[key]
 
-    def rules(self, claim: Claim, backend: Backend, dtype: str, experiment: Experiment, quantity: str) -> Rules:
-        """The rules by which a backend arrives at a quantity, as exact data tell; the article's if none explain it."""
+    def choices(
+        self, claim: Claim, backend: Backend, dtype: str, experiment: Experiment, quantity: str
+    ) -> tuple[Rival, ...]:
+        """The rivals that a backend follows to arrive at a quantity, as exact data tell; none if none explain it."""
         key = (backend.spec, dtype, experiment.name, quantity, claim.fields)
-        if key not in self._rules:
+        if key not in self._choices:
             outcomes = self.traces(backend, dtype, on(pools.exact, experiment, quantity))
             seen = tuple(o for o in outcomes if isinstance(o, Observation))
-            self._rules[key] = followed(claim, dtype, Evidence(experiment, (quantity,), seen))
-        return self._rules[key]
+            self._choices[key] = followed(claim, dtype, Evidence(experiment, (quantity,), seen))
+        return self._choices[key]
 
     def forget(self) -> None:
         """Let go of all traces, when memory matters more than time."""
         self._traces.clear()
-        self._rules.clear()
+        self._choices.clear()
 
 
 def observe(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
@@ -109,7 +111,12 @@ class Check:
         With `alone`, other claims' rivals excuse nothing: the claim is about the article's formula as a whole.
         """
         parts = [
-            self._judged(group, lambda evidence: judge_formula(self.claim, self.dtype, evidence, alone=alone))
+            self._judged(
+                group,
+                lambda evidence: judge_formula(
+                    self.claim, self.dtype, evidence, self._in_context(evidence), alone=alone
+                ),
+            )
             for group in (
                 [q for q in questions if not q.experiment.layer],
                 [q for q in questions if q.experiment.layer],
@@ -128,9 +135,22 @@ class Check:
             by_quantity, lambda evidence: judge_grade(self.claim, self.dtype, evidence, accepted), by_its_rules=True
         )
 
+    def _in_context(self, evidence: Sequence[Evidence]) -> list[Evidence]:
+        """Evidence on gradients beside the choices of the forward pass; nothing where it is the article's."""
+        forward = {TRAIN_GRADIENTS.name: TRAIN, EVALUATE_GRADIENTS.name: EVALUATE}
+        context = [
+            replace(part, beside=self._choices(forward[part.experiment.name], "y"))
+            for part in evidence
+            if part.experiment.name in forward
+        ]
+        return context if any(part.beside for part in context) else []
+
     def rules(self, experiment: Experiment, quantity: str) -> Rules:
         """The rules by which the backend arrives at a quantity."""
-        return self.laboratory.rules(self.claim, self.backend, self.dtype, experiment, quantity)
+        return reduce(lambda rules, rival: rival.rules(rules), self._choices(experiment, quantity), ARTICLE)
+
+    def _choices(self, experiment: Experiment, quantity: str) -> tuple[Rival, ...]:
+        return self.laboratory.choices(self.claim, self.backend, self.dtype, experiment, quantity)
 
     def holds(self, pool: Pool, refutation: Refutation, *, refusable: bool = False) -> None:
         """Decide whether a property holds on every case of a pool."""
@@ -209,8 +229,8 @@ class Check:
                 else:
                     self.replay = partial(_swapped, question.experiment.observe, outcome.case)
                     return _crashed(outcome, len(seen))
-            base = self.rules(question.experiment, question.quantities[0]) if by_its_rules else ARTICLE
-            evidence.append(Evidence(question.experiment, question.quantities, tuple(seen), base))
+            beside = self._choices(question.experiment, question.quantities[0]) if by_its_rules else ()
+            evidence.append(Evidence(question.experiment, question.quantities, tuple(seen), beside))
         verdict = judge(evidence)
         if verdict.kind == Kind.NOT_OFFERED:
             return replace(verdict, words=refusals or absent or verdict.words)

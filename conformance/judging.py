@@ -36,17 +36,15 @@ class Evidence:
     experiment: Experiment
     quantities: tuple[str, ...]
     observations: tuple[Observation, ...]
-    base: Rules = ARTICLE
-    """What the backend is known to follow otherwise; the article, unless the claim is about precision alone."""
+    beside: tuple[Rival, ...] = ()
+    """Choices that the backend is known to follow otherwise."""
 
     def expected(
         self, observation: Observation, rivals: Sequence[Rival], arithmetic: Arithmetic
     ) -> Iterator[tuple[str, Expected]]:
         """Every predicted array that bears on the claim, by name, under the base with the choices of `rivals`."""
         case, trace = observation
-        rules = self.base
-        for rival in rivals:
-            rules = rival.rules(rules)
+        rules = reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), ARTICLE)
         predicted = (
             self.experiment.predict(case, rules, arithmetic, trace)
             if self.experiment.layer
@@ -144,11 +142,14 @@ def counterexample(evidence: Evidence, observation: Observation, arithmetic: Ari
 # -- claims that a formula decides ------------------------------------------------------------------------------------
 
 
-def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alone: bool = False) -> Verdict:
+def judge_formula(
+    claim: Claim, dtype: str, evidence: Sequence[Evidence], context: Sequence[Evidence] = (), *, alone: bool = False
+) -> Verdict:
     """The verdict on a claim whose rivals are formulas, all evidence taken together.
 
-    With `alone`, the claim is about the article's formula as a whole: another claim's rival explains a deviation, but
-    does not excuse it.
+    `context` is the same evidence beside the choices that the backend's forward pass follows, where they are not the
+    article's. With `alone`, the claim is about the article's formula as a whole: another claim's rival explains a
+    deviation, but does not excuse it.
     """
     rivals = [r for r in claim.rivals if r.change and (not r.layer or any(e.experiment.layer for e in evidence))]
     cases = sum(len(e.observations) for e in evidence)
@@ -156,10 +157,16 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alo
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
     grades = _formula_grades(dtype)
     undecided, finer = None, grades
+    for arithmetic in grades if context else ():
+        if (verdict := _explained(context, rivals, (), arithmetic, cases)) is not None:
+            if verdict.kind == Kind.CONFORMS:
+                return replace(verdict, words="agrees on all cases, given what the forward pass does")
+            undecided = verdict if verdict.kind == Kind.INCONCLUSIVE else None
+            break
     for position, arithmetic in enumerate(grades):
         if (verdict := _explained(evidence, rivals, (), arithmetic, cases)) is not None:
             if verdict.kind != Kind.INCONCLUSIVE or position == 0:
-                return verdict
+                return undecided or verdict
             # Agreement in a coarse grade that decides nothing may hide a clear answer in a finer one.
             undecided, finer = verdict, grades[:position]
             break
@@ -167,30 +174,37 @@ def judge_formula(claim: Claim, dtype: str, evidence: Sequence[Evidence], *, alo
     others = _bystanders(claim, evidence, grades[0])
     for bystanders, arithmetic in _in_company(others, finer):
         verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
-        if verdict is None or verdict.kind == Kind.INCONCLUSIVE:
+        if verdict is None:
             continue
-        if not alone:
+        if verdict.kind == Kind.INCONCLUSIVE:
+            undecided = undecided or verdict
+        elif not alone:
             return verdict
-        name = " and ".join([r.name for r in bystanders] + ([verdict.rival] if verdict.rival else []))
-        return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}")
+        else:
+            name = " and ".join([r.name for r in bystanders] + ([verdict.rival] if verdict.rival else []))
+            return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}")
+    if undecided is None:  # another claim's rival about the same choice contradicts this claim, and names the deviation
+        kin = [r for c in CLAIMS.values() for r in c.rivals if r.change and r.fields <= claim.fields]
+        unique = {r.change: r for r in kin if r.change not in {own.change for own in rivals}}
+        undecided = _explained(evidence, list(unique.values()), (), grades[0], cases)
     worst = agreement(evidence, (), grades[0]).worst
     return undecided or Verdict(kind=Kind.FAILS, words="agrees with no known formula", cases=cases, worst=worst)
 
 
-def followed(claim: Claim, dtype: str, evidence: Evidence) -> Rules:
-    """The rules that explain one experiment: the article's if they do, else with one or two choices replaced.
+def followed(claim: Claim, dtype: str, evidence: Evidence) -> tuple[Rival, ...]:
+    """The choices that explain one experiment: none if the article does, else one or two rivals.
 
     What `claim` itself decides is left as the article has it.
     """
     grades = _formula_grades(dtype)
     if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
-        return ARTICLE
+        return ()
     telling = _telling_first([evidence], grades[0])
     for rivals, arithmetic in _in_company(_bystanders(claim, telling, grades[0]), grades):
         seen = agreement(telling, rivals, arithmetic)
         if seen.holds and seen.decided:
-            return reduce(lambda rules, rival: rival.rules(rules), rivals, ARTICLE)
-    return ARTICLE
+            return rivals
+    return ()
 
 
 def _formula_grades(dtype: str) -> list[Arithmetic]:
