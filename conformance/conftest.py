@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import os
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -117,11 +118,11 @@ def cell_of(check: Check, config: pytest.Config) -> Cell:
     if cell.expected:
         return cell
     suite = config.stash[SUITE]
-    here = Path(__file__).parent
-    program = "pytest conformance" if here.is_relative_to(config.invocation_params.dir) else "normspec"
-    again = suite.again(program, backend, dtype, claim)
-    folder = Path(config.option.scripts or config.invocation_params.dir / "normspec-scripts")
-    path = script.write(folder, check, again)
+    by_command = config.inipath is not None and config.inipath.name == "normspec.ini"
+    folder = os.path.relpath(Path(__file__).parent, config.invocation_params.dir)
+    again = suite.again("normspec" if by_command else f"pytest {folder}", backend, dtype, claim)
+    scripts = Path(config.option.scripts or config.invocation_params.dir / "normspec-scripts")
+    path = script.write(scripts, check, again)
     return replace(cell, again=again, script=str(path or ""))
 
 

@@ -173,6 +173,8 @@ def judge_formula(
     evidence = _telling_first(evidence, grades[0])
     others = _bystanders(claim, evidence, grades[0])
     for bystanders, arithmetic in _in_company(others, finer):
+        if undecided and len(bystanders) > 1:
+            break  # one choice of another claim explains what is seen, if not all of it
         verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
         if verdict is None:
             continue
