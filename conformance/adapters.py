@@ -10,7 +10,8 @@ import importlib.util
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -100,7 +101,7 @@ def open_backend(spec: str) -> Backend:
             adapter = adapter()
         except Exception as error:
             raise BadAdapter(
-                f"{spec}: {name}() raised {_told(error)}; an adapter class is called without arguments."
+                f"{spec}: {name}() raised {told(error)}; an adapter class is called without arguments."
             ) from None
     if reason := getattr(adapter, "unavailable", ""):
         raise Unavailable(str(reason))
@@ -111,15 +112,12 @@ def open_backend(spec: str) -> Backend:
             f"{spec}: the {what} has no {' and no '.join(missing)}; an adapter needs the functions train and evaluate "
             "(see backends/contract.py)."
         )
-    dtypes = getattr(adapter, "dtypes", DTYPES[:2])
-    unknown = [d for d in dtypes if d not in DTYPES]
-    if isinstance(dtypes, str) or unknown or not dtypes:
-        raise BadAdapter(f"{spec}: dtypes is {dtypes!r}; expected some of {', '.join(DTYPES)}.")
+    dtypes = _dtypes(f"{spec}: dtypes", getattr(adapter, "dtypes", DTYPES[:2]))
     return Backend(
         name=str(getattr(adapter, "name", name)),
         spec=spec,
         version=str(getattr(adapter, "version", "unknown")),
-        dtypes=tuple(dtypes),
+        dtypes=dtypes,
         adapter=adapter,
         deviations=tuple(_deviation(spec, d) for d in getattr(adapter, "deviations", ())),
     )
@@ -141,18 +139,16 @@ def _find(spec: str) -> tuple[Any, str]:
         if not installed(spec):
             raise Unavailable(f"{spec.split('-')[0]} is not installed")
         module_name, _, attribute = SHIPPED[spec].partition(":")
-        return getattr(importlib.import_module(module_name), attribute), spec
+        return getattr(_imported(spec, module_name), attribute), spec
     for entry in entry_points(group="normspec.backends"):
         if entry.name == spec:
-            return entry.load(), spec
+            module = _imported(spec, entry.module)
+            return getattr(module, entry.attr) if entry.attr else module, spec
     place, attribute = _split(spec)
     if place.endswith(".py"):
         module, name = _from_file(Path(place)), Path(place).stem
     elif attribute:
-        try:
-            module, name = importlib.import_module(place), attribute
-        except ImportError as error:
-            raise BadAdapter(f"{spec}: cannot import {place}: {error}.") from None
+        module, name = _imported(spec, place), attribute
     else:
         close = difflib.get_close_matches(spec, available(), 1)
         meant = f" Did you mean {close[0]}?" if close else ""
@@ -181,13 +177,20 @@ def _split(spec: str) -> tuple[str, str]:
     return (place, attribute) if len(place) > 1 else (spec, "")
 
 
-def _from_file(path: Path) -> ModuleType:
-    path = path.expanduser().resolve()
+def _imported(spec: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise BadAdapter(f"{spec}: cannot import {module}: {told(error)}.") from None
+
+
+def _from_file(given: Path) -> ModuleType:
+    path = given.expanduser().resolve()
     if not path.is_file():
-        raise BadAdapter(f"There is no file {path}.")
+        raise BadAdapter(f"There is no file {given}.")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # so that the adapter finds the modules beside it
-    spec = importlib.util.spec_from_file_location(f"normspec_adapter_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"normspec_adapter_{path.stem}_{zlib.crc32(bytes(path)):x}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -195,20 +198,19 @@ def _from_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise BadAdapter(f"{path} cannot be imported: {_told(error)}.") from None
+        raise BadAdapter(f"{given} cannot be imported: {told(error)}.") from None
     return module
 
 
 def _adapters_in(module: ModuleType) -> list[str]:
-    """Names of the classes defined in `module` that look like adapters."""
-    return [
-        name
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and all(hasattr(value, m) for m in REQUIRED)
-    ]
+    """Names of the classes defined in `module` that look like adapters; a layer, which has a state, does not."""
+    own = {n: v for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module.__name__}
+    return [n for n, v in own.items() if all(hasattr(v, m) for m in REQUIRED) and not hasattr(v, "state")]
 
 
-def _deviation(spec: str, declared: Mapping[str, Any]) -> Deviation:
+def _deviation(spec: str, declared: Any) -> Deviation:
+    if not isinstance(declared, Mapping):
+        raise BadAdapter(f"{spec}: a declared deviation is {declared!r}; expected a dict of {', '.join(DECLARED)}.")
     missing = [key for key in DECLARED if key not in declared]
     if missing:
         raise BadAdapter(
@@ -220,13 +222,24 @@ def _deviation(spec: str, declared: Mapping[str, Any]) -> Deviation:
         raise BadAdapter(f"{spec}: a deviation is declared for {declared['claim']!r}, which is no claim{meant}.")
     try:
         SpecifierSet(declared["versions"])
-    except InvalidSpecifier:
+    except (InvalidSpecifier, TypeError, AttributeError):
         raise BadAdapter(
             f"{spec}: versions of a declared deviation is {declared['versions']!r}; expected specifiers as '>=2.0,<3', "
             "or '' for all."
         ) from None
-    dtypes = tuple(declared.get("dtypes", DTYPES))
+    dtypes = _dtypes(f"{spec}: dtypes of a declared deviation", declared.get("dtypes", DTYPES))
     return Deviation(**{key: str(declared[key]) for key in DECLARED}, dtypes=dtypes)
+
+
+def _dtypes(what: str, given: Any) -> tuple[str, ...]:
+    if (
+        not isinstance(given, Iterable)
+        or isinstance(given, str)
+        or not (dtypes := tuple(given))
+        or set(dtypes) - set(DTYPES)
+    ):
+        raise BadAdapter(f"{what} is {given!r}; expected some of {', '.join(DTYPES)}.")
+    return dtypes
 
 
 def _applies(versions: str, version: str) -> bool:
@@ -254,12 +267,10 @@ def call(
     except NotImplementedError as error:
         raise NotOffered(str(error) or f"{where} is not implemented") from None
     except Exception as error:
-        raise Crashed(f"{where} raised {_told(error)}", refusal=True) from error
+        raise Crashed(f"{where} raised {told(error)}", refusal=True) from error
     results = [returned] if len(names) == 1 and isinstance(returned, np.ndarray) else returned
     if not isinstance(results, tuple | list) or len(results) != len(names):
-        raise Crashed(
-            f"{where} returned {_described(returned)}; expected {_expected(names)} as NumPy arrays", refusal=False
-        )
+        raise Crashed(f"{where} returned {_described(returned)}; expected {_expected(names)}", refusal=False)
     for name, shape, result in zip(names, shapes, results, strict=True):
         if not isinstance(result, np.ndarray):
             raise Crashed(
@@ -274,7 +285,8 @@ def call(
 
 
 def _expected(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"a tuple of {len(names)} ({', '.join(names)})"
+    one = f"{names[0]} as a NumPy array"
+    return one if len(names) == 1 else f"a tuple of {len(names)} ({', '.join(names)}) of NumPy arrays"
 
 
 def _described(value: Any) -> str:
@@ -285,7 +297,8 @@ def _described(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An exception in one line."""
     text = " ".join(str(error).split())
     text = text if len(text) <= 300 else text[:297] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 from normspec.conformance import pools
@@ -91,6 +91,15 @@ def observe(backend: Backend, experiment: Experiment, case: Case) -> Observation
         return Failed(case, error)
 
 
+class Replay(NamedTuple):
+    """What failed, to be run once more on a backend of one's choice."""
+
+    run: Callable[[Backend, Case], Any]
+    case: Case
+    experiment: Experiment | None = None
+    """The experiment, where the claim is about a formula."""
+
+
 Refutation = Callable[[Backend, Case], str]
 """A property of one case: "" if it holds, else the mistake, by name or in words. May raise NotOffered or Crashed."""
 
@@ -102,28 +111,25 @@ class Check:
         self.claim, self.backend, self.dtype, self.laboratory = claim, backend, dtype, laboratory
         reason = (claim.undecidable or {}).get(dtype)
         self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=reason) if reason else None
-        self.replay: Callable[[Backend], object] | None = None
-        """Runs the case that failed once more, on a backend of one's choice."""
+        self.replay: Replay | None = None
 
     def formula(self, *questions: Question, alone: bool = False) -> None:
         """Decide between the claim's formula and its rivals. Operation and layer are judged apart; the worse counts.
 
         With `alone`, other claims' rivals excuse nothing: the claim is about the article's formula as a whole.
         """
-        parts = [
-            self._judged(
-                group,
-                lambda evidence: judge_formula(
-                    self.claim, self.dtype, evidence, self._in_context(evidence), alone=alone
-                ),
-            )
-            for group in (
-                [q for q in questions if not q.experiment.layer],
-                [q for q in questions if q.experiment.layer],
-            )
-            if group
-        ]
-        self.verdict = _joined(parts)
+
+        def judge(evidence: Sequence[Evidence]) -> Verdict:
+            return judge_formula(self.claim, self.dtype, evidence, self._in_context(evidence), alone=alone)
+
+        parts: list[Verdict] = []
+        replays: list[Replay | None] = []
+        for layer in (False, True):
+            if group := [q for q in questions if q.experiment.layer == layer]:
+                self.replay = None
+                parts.append(self._judged(group, judge))
+                replays.append(self.replay)
+        self.verdict, self.replay = _joined(parts), replays[parts.index(worst_of(parts))]
 
     def grade(self, *questions: Question, accepted: Sequence[str]) -> None:
         """Find the finest grade of precision in which everything agrees; `accepted` are the grades that conform.
@@ -168,11 +174,11 @@ class Check:
                     tried += 1
                     continue
                 self.verdict = _crashed(Failed(case, error), tried)
-                self.replay = partial(_swapped, refutation, case)
+                self.replay = Replay(refutation, case)
                 return
             tried += 1
             if mistake:
-                self.replay = partial(_swapped, refutation, case)
+                self.replay = Replay(refutation, case)
                 name, _, words = mistake.partition(": ")
                 kind = Kind.DEVIATES if name in known else Kind.FAILS
                 self.verdict = Verdict(
@@ -227,7 +233,7 @@ class Check:
                 elif question.refusable and outcome.error.refusal:
                     refusals = str(outcome.error)
                 else:
-                    self.replay = partial(_swapped, question.experiment.observe, outcome.case)
+                    self.replay = Replay(question.experiment.observe, outcome.case, question.experiment)
                     return _crashed(outcome, len(seen))
             beside = self._choices(question.experiment, question.quantities[0]) if by_its_rules else ()
             evidence.append(Evidence(question.experiment, question.quantities, tuple(seen), beside))
@@ -277,15 +283,11 @@ class Check:
                     if not self.backend.declared(self.claim.id, self.dtype):  # known: no time spent on it
                         seed = self.laboratory.seed
                         simplest = pools.shrink(question.pool, self.dtype, observation.case, fails, seed)
-                    self.replay = partial(_swapped, question.experiment.observe, simplest)
+                    self.replay = Replay(question.experiment.observe, simplest, question.experiment)
                     seen = observe(self.backend, question.experiment, simplest)
                     shown = seen if isinstance(seen, Observation) else observation
                     return counterexample(part, shown, arithmetic)
         return None
-
-
-def _swapped(question: Callable[[Backend, Case], object], case: Case, backend: Backend) -> object:
-    return question(backend, case)
 
 
 def _crashed(failed: Failed, before: int) -> Verdict:

@@ -16,10 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here = Path(__file__).parent
     # The reader's own pytest configuration is about their tests, not about this suite: it is left out.
     own = ["-c", str(here / "normspec.ini"), f"--rootdir={here}", "-p", "no:cacheprovider"]
-    return int(pytest.main([*own, *given, *_targets(given, here)]))
+    placed = [str(here / word) if _is_own(word, here) else word for word in given]
+    return int(pytest.main([*own, *placed, *([] if placed != given else [str(here)])]))
 
 
-def _targets(given: Sequence[str], here: Path) -> list[str]:
-    """The whole suite, unless one of its test files is named."""
-    chosen = [a for a in given if a.startswith("test_") and (here / a.partition("::")[0]).is_file()]
-    return [] if chosen else [str(here)]
+def _is_own(word: str, here: Path) -> bool:
+    """Whether a word names one of the suite's test files, or a check in it."""
+    return word.startswith("test_") and (here / word.partition("::")[0]).is_file()

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import os
+import shlex
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "claim(id): the claim of the specification that the check decides")
     option = config.option
+    if option.help:
+        return
     try:
         suite = Suite.from_options(
             backends=option.backend, claims=option.claim, dtypes=option.dtype, profile=option.profile, seed=option.seed
@@ -120,7 +123,7 @@ def cell_of(check: Check, config: pytest.Config) -> Cell:
     suite = config.stash[SUITE]
     by_command = config.inipath is not None and config.inipath.name == "normspec.ini"
     folder = os.path.relpath(Path(__file__).parent, config.invocation_params.dir)
-    again = suite.again("normspec" if by_command else f"pytest {folder}", backend, dtype, claim)
+    again = suite.again("normspec" if by_command else f"pytest {shlex.quote(folder)}", backend, dtype, claim)
     scripts = Path(config.option.scripts or config.invocation_params.dir / "normspec-scripts")
     path = script.write(scripts, check, again)
     return replace(cell, again=again, script=str(path or ""))

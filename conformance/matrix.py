@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 
 from normspec import __version__
+from normspec.conformance.adapters import Backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.cells import Cell
 from normspec.conformance.claims import CLAIMS
@@ -68,19 +69,34 @@ class Matrix:
     # -- for people ---------------------------------------------------------------------------------------------------
 
     def terminal(self, width: int, *, color: bool) -> str:
-        """A table for the terminal, by rich."""
+        """A table for the terminal, by rich; several, one below the other, for more backends than have room in one."""
+        return "\n".join(_rendered(self._part(backends), width, color=color) for backends in self._parts(width))
+
+    def _part(self, backends: Sequence[Backend]) -> "Table":
         from rich.text import Text
 
         table = _table()
         table.add_column("claim", no_wrap=True)
-        for backend in self.suite.backends:
-            table.add_column(backend.title.replace(" ", "\n"), overflow="fold")
+        for backend in backends:
+            table.add_column(backend.title.replace(" ", "\n"), overflow="fold", min_width=self._width(backend))
         for claim in self.claims:
-            row = [Text(claim)]
-            for backend in self.suite.backends:
-                row.append(Text(self.text(claim, backend.name), style=self._style(claim, backend.name)))
-            table.add_row(*row)
-        return _rendered(table, width, color=color)
+            texts = (Text(self.text(claim, b.name), style=self._style(claim, b.name)) for b in backends)
+            table.add_row(Text(claim), *texts)
+        return table
+
+    def _parts(self, width: int) -> list[list[Backend]]:
+        """The backends, in groups that have room beside the claims without a word being broken."""
+        room = width - max(map(len, self.claims), default=0) - 2
+        parts: list[list[Backend]] = [[]]
+        for backend in self.suite.backends:
+            if parts[-1] and sum(self._width(b) + 2 for b in [*parts[-1], backend]) > room:
+                parts.append([])
+            parts[-1].append(backend)
+        return parts
+
+    def _width(self, backend: Backend) -> int:
+        texts = (backend.title, *(self.text(claim, backend.name) for claim in self.claims))
+        return min(30, max(len(word) for text in texts for word in text.split()))
 
     def margins(self, width: int) -> str:
         """How much of its bound each quantity used at the most, by backend and dtype: the room that is left."""

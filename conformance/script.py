@@ -4,6 +4,7 @@ The failing case is run once more while the calls to the adapter are recorded. T
 (adapters import nothing of normspec), the recorded arguments as exact numbers, and what the article's formula gives.
 """
 
+import ast
 import inspect
 import pprint
 import re
@@ -24,7 +25,7 @@ from normspec.conformance import prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Inputs
-from normspec.conformance.checking import Check
+from normspec.conformance.checking import Check, Replay
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.prediction import Expected
 from normspec.reference import ARTICLE
@@ -72,14 +73,18 @@ def write(folder: Path, check: Check, again: str) -> Path | None:
     if check.replay is None or check.verdict is None:
         return None
     calls: list[Call] = []
+    trace: Mapping[str, Any] = {}
     with suppress(Crashed, NotOffered):
-        check.replay(replace(check.backend, adapter=Recorder(check.backend.adapter, calls)))
+        trace = check.replay.run(
+            replace(check.backend, adapter=Recorder(check.backend.adapter, calls)), check.replay.case
+        )
     if not calls or sum(a.size for c in calls for a in c.arguments if isinstance(a, np.ndarray)) > LARGEST:
         return None
     name = re.sub(r"\W+", "_", f"{check.claim.id}_{check.backend.name}_{check.dtype}")
     path = folder / f"{name}.py"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(_text(check, calls, again), encoding="utf-8")
+    right = _expected_of_layer(check.replay, trace, check.dtype)
+    path.write_text(_text(check, calls, right, again), encoding="utf-8")
     return path
 
 
@@ -101,7 +106,7 @@ def _as_laid_out(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -
     return np.lib.stride_tricks.as_strided(memory, shape, strides)
 
 
-def _text(check: Check, calls: list[Call], again: str) -> str:
+def _text(check: Check, calls: list[Call], of_layer: Mapping[str, Expected], again: str) -> str:
     verdict, claim = check.verdict, CLAIMS[check.claim.id]
     assert verdict is not None
     seen = verdict.counterexample
@@ -112,66 +117,109 @@ def _text(check: Check, calls: list[Call], again: str) -> str:
     ]
     if seen is not None:
         told.append(seen.case)
-    about = "\n".join(textwrap.fill(line, 116) for line in told)
-    parts = [f'"""{about}\n"""', _HEAD]
+    # Comments, not a docstring: what an adapter says may hold any quotes and backslashes.
+    about = [
+        textwrap.wrap(" ".join(line.split()), 116, break_long_words=False, break_on_hyphens=False) for line in told
+    ]
+    adapter, future = _adapter(check.backend)
+    parts = ["\n".join(f"# {line}" for lines in about for line in lines), *future, _HEAD]
     if _has_bfloat16(calls):
-        parts.append("import ml_dtypes  # gives NumPy its bfloat16")
-    parts += [_adapter(check.backend), _HELPERS]
+        parts.append("import ml_dtypes as spec_ml_dtypes  # gives NumPy its bfloat16")
+    parts += [adapter, _HELPERS]
+    names = _names_in_layer(calls, of_layer)
     for number, made in enumerate(calls, 1):
-        parts.append(_call(number, made, check.dtype))
-    parts.append("raise SystemExit(1 if worst > 1 else 0)")
+        if made.target == "adapter" and made.method in NAMES:
+            parts.append(_call(number, made, check.dtype))
+        else:
+            told_of = {name: of_layer[name] for name in names[number - 1] if name in of_layer}
+            parts.append(_layer_call(number, made, told_of))
+    parts.append("raise SystemExit(1 if spec_worst > 1 else 0)")
     return "\n\n".join(parts) + "\n"
 
 
-_HEAD = "import sys\n\nimport numpy as np"
+_HEAD = "import sys\n\nimport numpy as spec_np"
 
 _HELPERS = '''
 # -- the failing calls ------------------------------------------------------------------------------------------------
 
 
-def array(dtype, shape, strides, numbers):
+def spec_array(dtype, shape, strides, numbers):
     """An array with the memory layout of the case; numbers are exact, in hexadecimal."""
-    dtype = np.dtype(dtype)
+    dtype = spec_np.dtype(dtype)
     last = sum((n - 1) * s for n, s in zip(shape, strides)) if 0 not in shape else 0
-    made = np.lib.stride_tricks.as_strided(np.zeros(last // dtype.itemsize + 1, dtype), shape, strides)
-    made[...] = np.array([float.fromhex(n) for n in numbers.split()]).reshape(shape)
+    made = spec_np.lib.stride_tricks.as_strided(spec_np.zeros(last // dtype.itemsize + 1, dtype), shape, strides)
+    made[...] = spec_np.array([float.fromhex(n) for n in numbers.split()]).reshape(shape)
     return made
 
 
-worst = 0.0
+spec_worst = 0.0
 
 
-def compare(name, got, expected, bound):
+def spec_wrong(words):
+    """Print what is wrong beside the numbers."""
+    global spec_worst
+    print(words)
+    spec_worst = spec_np.inf
+
+
+def spec_call(function, *arrays, **options):
+    """Call, and look whether what was given is written to or handed back."""
+    before = [array.tobytes() for array in arrays]
+    results = function(*arrays, **options)
+    for number, (array, was) in enumerate(zip(arrays, before)):
+        if array.tobytes() != was:
+            spec_wrong(f"argument {number} was written to")
+        for result in results if isinstance(results, (tuple, list)) else [results]:
+            if isinstance(result, spec_np.ndarray) and spec_np.may_share_memory(result, array):
+                spec_wrong(f"a result shares memory with argument {number}")
+    return results
+
+
+def spec_compare(name, got, expected, bound, dtype):
     """Print the element that is furthest outside its bound."""
-    global worst
-    got = np.asarray(got).astype(np.float64)
-    expected = np.array([float.fromhex(n) for n in expected.split()]).reshape(got.shape)
-    bound = np.array([float(b) for b in bound.split()]).reshape(got.shape)
-    with np.errstate(all="ignore"):
-        ratio = np.where(bound == 0, np.where(got == expected, 0, np.inf), abs(got - expected) / bound)
-        ratio = np.where(np.isfinite(got), ratio, np.inf)
-        ratio = np.where(np.isfinite(bound), ratio, 0)
+    global spec_worst
+    if got.dtype.name != dtype:
+        spec_wrong(f"{name} is {got.dtype.name}, expected {dtype}")
+    got = got.astype(float)
+    expected = spec_np.array([float.fromhex(n) for n in expected.split()]).reshape(got.shape)
+    bound = spec_np.array([float(b) for b in bound.split()]).reshape(got.shape)
+    with spec_np.errstate(all="ignore"):
+        ratio = spec_np.where(bound == 0, spec_np.where(got == expected, 0, spec_np.inf), abs(got - expected) / bound)
+        ratio = spec_np.where(spec_np.isfinite(got), ratio, spec_np.inf)
+        ratio = spec_np.where(spec_np.isfinite(bound), ratio, 0)
     if ratio.size:
-        at = np.unravel_index(ratio.argmax(), ratio.shape)
+        at = spec_np.unravel_index(ratio.argmax(), ratio.shape)
         place = f"{name}{[int(i) for i in at]}"
         print(f"{place}: got {got[at]:.9g}, expected {expected[at]:.9g} within {bound[at]:.2g}")
-        worst = max(worst, ratio[at])
+        spec_worst = max(spec_worst, ratio[at])
 '''.strip()
 
 
-def _adapter(backend: Backend) -> str:
-    """Source that ends with `adapter` bound to the backend's adapter."""
-    adapter = backend.adapter._inner if isinstance(backend.adapter, Recorder) else backend.adapter
+def _adapter(backend: Backend) -> tuple[str, list[str]]:
+    """Source that ends with `adapter` bound to the backend's adapter, and what must stand before everything else."""
+    adapter = backend.adapter
     module = adapter if isinstance(adapter, ModuleType) else inspect.getmodule(type(adapter))
     try:
-        source = inspect.getsource(module)  # type: ignore[arg-type]
+        source, future = _bare(inspect.getsource(module))  # type: ignore[arg-type]
     except (OSError, TypeError):
-        return f"adapter = ...  # no source was found for {backend.spec}: put your adapter here"
+        return f"adapter = ...  # no source was found for {backend.spec}: put your adapter here", []
     made = "sys.modules[__name__]" if isinstance(adapter, ModuleType) else f"{type(adapter).__name__}()"
     path = ""
     if ".py" in backend.spec and module is not None and module.__file__:
         path = f"sys.path.append({str(Path(module.__file__).parent)!r})\n\n"
-    return f"{path}# -- the adapter {'-' * 101}\n\n{source.rstrip()}\n\n\nadapter = {made}"
+    return f"{path}# -- the adapter {'-' * 101}\n\n{source.rstrip()}\n\n\nadapter = {made}", future
+
+
+def _bare(source: str) -> tuple[str, list[str]]:
+    """Source without what it runs as a program, and without its imports from __future__, which are given apart."""
+    lines, future = source.splitlines(), []
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            future.append(ast.unparse(node))
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"):
+            continue
+        del lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join(lines), future
 
 
 def _has_bfloat16(calls: list[Call]) -> bool:
@@ -181,9 +229,9 @@ def _has_bfloat16(calls: list[Call]) -> bool:
 def _literal(value: Any) -> str:
     if not isinstance(value, np.ndarray):
         return repr(value)
-    dtype = "ml_dtypes.bfloat16" if value.dtype.name == "bfloat16" else repr(value.dtype.name)
+    dtype = "spec_ml_dtypes.bfloat16" if value.dtype.name == "bfloat16" else repr(value.dtype.name)
     numbers = " ".join(float(v).hex() for v in value.ravel())
-    return f"array({dtype}, {value.shape}, {value.strides}, {_wrapped(numbers)})"
+    return f"spec_array({dtype}, {value.shape}, {value.strides}, {_wrapped(numbers)})"
 
 
 def _wrapped(numbers: str) -> str:
@@ -191,29 +239,82 @@ def _wrapped(numbers: str) -> str:
 
 
 def _call(number: int, made: Call, dtype: str) -> str:
-    """The source of one call, and of the comparison with what is right."""
-    arguments = [textwrap.indent(_literal(a), "    ") + "," for a in made.arguments]
-    arguments += [f"    {name}={value!r}," for name, value in made.options.items()]
-    joined = "\n".join(arguments)
-    if made.method == "layer":
-        return f"layer = adapter.layer(\n{joined}\n)"
-    lines = [f"print({f'call {number}: {made.target}.{made.method}'!r})"]
-    lines.append(
-        f"results = {made.target}.{made.method}(\n{joined}\n)" if joined else f"results = {made.target}.{made.method}()"
-    )
-    if made.target == "layer":
-        lines.append("print(results)")
-        return "\n".join(lines)
-    names = NAMES[made.method]
+    """The source of one call of the operation, and of the comparison with what is right."""
+    names, expected = NAMES[made.method], _expected(made, dtype)
+    lines = [f"print({f'call {number}: adapter.{made.method}'!r})", "results = spec_call("]
+    lines += [f"    adapter.{made.method},", _arguments(made), ")"]
     if len(names) == 1:
         lines.append("results = [results]")
-    expected = _expected(made, dtype)
     for position, name in enumerate(names):
-        value, bound = expected[name]
-        right = _wrapped(" ".join(float(v).hex() for v in value.ravel()))
-        near = _wrapped(" ".join(f"{b:.3g}" for b in np.broadcast_to(bound, value.shape).ravel()))
-        lines.append(f"compare(\n    {name!r},\n    results[{position}],\n    {right},\n    {near},\n)")
+        kept = made.arguments[0 if name in ("y", "dx") else 1].dtype.name
+        lines.append(_compare(name, f"results[{position}]", expected[name], kept))
     return "\n".join(lines)
+
+
+def _layer_call(number: int, made: Call, expected: Mapping[str, Expected]) -> str:
+    """The source of one call of a layer, or of that which makes it, and of the comparison with what is right."""
+    if made.method == "layer":
+        return f"layer = adapter.layer(\n{_arguments(made)}\n)"
+    lines = [
+        f"print({f'call {number}: layer.{made.method}'!r})",
+        f"results = layer.{made.method}({_arguments(made).strip()})",
+    ]
+    for name, right in expected.items():
+        got = f"results[{name.split('@')[0].split()[0]!r}]" if made.method == "state" else "results"
+        lines.append(_compare(name, got, right, f"{got}.dtype.name", literal=False))
+    return "\n".join([*lines, *([] if expected else ["print(results)"])])
+
+
+def _arguments(made: Call) -> str:
+    arguments = [textwrap.indent(_literal(a), "    ") + "," for a in made.arguments]
+    return "\n".join(arguments + [f"    {name}={value!r}," for name, value in made.options.items()])
+
+
+def _compare(name: str, got: str, expected: Expected, dtype: str, *, literal: bool = True) -> str:
+    value, bound = expected
+    right = _wrapped(" ".join(float(v).hex() for v in value.ravel()))
+    near = _wrapped(" ".join(f"{b:.3g}" for b in np.broadcast_to(bound, value.shape).ravel()))
+    told = repr(dtype) if literal else dtype
+    return f"spec_compare(\n    {name!r},\n    {got},\n    {right},\n    {near},\n    {told},\n)"
+
+
+def _names_in_layer(calls: list[Call], expected: Mapping[str, Expected]) -> list[tuple[str, ...]]:
+    """For every call, what an experiment on a layer calls its results."""
+    names: list[tuple[str, ...]] = []
+    steps = evaluations = 0
+    for made in calls:
+        steps += made.method == "train"
+        evaluations += made.method == "evaluate"
+        after = " after evaluation@" if evaluations else f"@{steps}"
+        names.append(
+            {
+                "train": (f"y@{steps}",),
+                "evaluate": (
+                    "y" if "y" in expected else "evaluation@batch" if evaluations == 1 else "evaluation@alone",
+                ),
+                "state": (f"running_mean{after}", f"running_var{after}"),
+            }.get(made.method, ())
+        )
+    return names
+
+
+def _expected_of_layer(replayed: Replay, trace: Mapping[str, Any], dtype: str) -> Mapping[str, Expected]:
+    """What the article's formula gives in a layer, from the first step to the last; rounding adds up on the way."""
+    experiment, case = replayed.experiment, replayed.case
+    if experiment is None or not experiment.layer or not trace:
+        return {}
+    told: Mapping[str, Expected] = {}
+    for _ in range(case.steps + 2):  # each time one step more is predicted from what is right, not from what was seen
+        told = experiment.predict(case, ARTICLE, GRADES[dtype][0], trace)
+        trace = {**trace, **{name: expected.value for name, expected in told.items()}}
+    reach: dict[str, float] = {}
+    for name, (_value, bound) in told.items():
+        quantity = name.split("@")[0].split()[0]
+        reach[quantity] = max(reach.get(quantity, 0.0), float(np.max(bound)))
+    return {
+        name: Expected(value, np.full(value.shape, (case.steps + 2) * reach[name.split("@")[0].split()[0]]))
+        for name, (value, _bound) in told.items()
+    }
 
 
 def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:

@@ -1,6 +1,7 @@
 """What one run is about: the backends asked for, the profile, the seed; opened once in every process."""
 
 import fnmatch
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,9 +96,9 @@ class Suite:
 
     def again(self, program: str, backend: Backend, dtype: str, claim: str) -> str:
         """The command line that runs one check as this run did."""
-        words: list[Any] = [program, "--backend", backend.spec, "--claim", claim, "--dtype", dtype]
+        words: list[Any] = ["--backend", backend.spec, "--claim", claim, "--dtype", dtype]
         if self.profile.name != "default":
             words += ["--profile", self.profile.name]
         if not self.is_default:
             words += ["--seed", self.seed]
-        return " ".join(map(str, words))
+        return f"{program} {shlex.join(map(str, words))}"

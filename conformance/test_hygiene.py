@@ -44,6 +44,7 @@ ARGUMENTS = {
 
 def calls(backend: Backend, case: Case) -> Iterator[tuple[str, Mapping[str, AnyArray], Mapping[str, AnyArray]]]:
     """Every function that the adapter has, called once: its name, the arrays it was given, the arrays it returned."""
+    offered = False
     for method, names in ARGUMENTS.items():
         function = getattr(backend.adapter, method, None)
         if not callable(function):
@@ -56,7 +57,10 @@ def calls(backend: Backend, case: Case) -> Iterator[tuple[str, Mapping[str, AnyA
             results = call(function, RESULTS[method], shapes, *(arrays[n] for n in names), **options)
         except NotOffered:
             continue
+        offered = True
         yield method, {n: arrays[n] for n in names}, dict(zip(RESULTS[method], results, strict=True))
+    if not offered:
+        raise NotOffered("none of its functions is offered")
 
 
 def bits(array: AnyArray) -> bytes:

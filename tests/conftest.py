@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from normspec import conformance
-from normspec.conformance import suite as _  # noqa: F401  (before any run within this process, which shares its modules)
+from normspec.conformance import suite as _loaded  # noqa: F401  before runs within this process, which forget imports
 
 pytest_plugins = ["pytester"]
 
@@ -33,10 +34,8 @@ class Run(NamedTuple):
 
     def message(self, claim, backend, dtype="float32"):
         """What pytest shows of one failed check."""
-        _, _, rest = self.out.partition(f"\n{claim} (")
-        while rest and f"), {backend} in {dtype}: " not in rest.partition("\n")[0]:
-            _, _, rest = rest.partition(f"\n{claim} (")
-        return rest and f"{claim} (" + rest.partition("\n___")[0].partition("\n===")[0]
+        found = re.search(rf"^{re.escape(claim)} \(.*\), {backend} in {dtype}: .*(\n  .*)*", self.out, re.MULTILINE)
+        return found[0] if found else ""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -140,8 +140,8 @@ def test_unavailable_backend_beside_a_good_one_is_told_and_green(suite, pytester
 # -- what misbehaves when it is called --------------------------------------------------------------------------------
 
 CLAIMS = (
-    "normalize.centered", "evaluate.folded", "gradient.input", "affine.defaults", "running.cumulative", "running.initial",
-    "hygiene.dtype-shape", "hygiene.inputs-unwritten",
+    "normalize.centered", "evaluate.folded", "gradient.input", "affine.defaults", "running.cumulative",
+    "running.initial", "hygiene.dtype-shape", "hygiene.inputs-unwritten",
 )  # fmt: skip
 OF_TRAINING = {
     "normalize.centered",

@@ -1,12 +1,13 @@
 """The suite's own options, and pytest's, as their users know them."""
 
 import json
+import re
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import pytest
-from conftest import ADAPTERS, SUITE
+from conftest import ADAPTERS, QUICK, SUITE
 
 from normspec.conformance.claims import CLAIMS
 
@@ -67,7 +68,7 @@ def test_a_single_file_or_check_can_be_named(pytester):
 
 
 def test_help_explains_the_options(suite):
-    result = suite("--help", "--backend", "numpy")
+    result = suite("--backend", "numpy", "--help")
     for option in ("--backend", "--claim", "--dtype", "--profile", "--seed", "--results", "--matrix", "--scripts"):
         result.stdout.fnmatch_lines([f"*{option}*"])
 
@@ -128,6 +129,14 @@ def test_last_failed_and_verbose_and_junitxml(suite, pytester):
     again.assert_outcomes(failed=2)
 
 
+@pytest.mark.parametrize(("verbosity", "shown"), [((), False), (("-v",), True)])
+def test_verbose_shows_how_much_of_the_bounds_is_used(suite, verbosity, shown):
+    result = suite("--backend", "numpy", "--claim", "statistics.per-channel", "--dtype", "float32", *verbosity)
+    assert ("largest error / bound" in str(result.stdout)) == shown
+    if shown:
+        assert re.search(r"^numpy f32 +0\.\d+ ", str(result.stdout), re.MULTILINE)
+
+
 def test_stop_at_the_first_failure(suite):
     suite(*BIASED, *TWO_OF_THREE, "-x").assert_outcomes(failed=1)
 
@@ -138,8 +147,7 @@ def test_stop_at_the_first_failure(suite):
 def test_numpy_alone_imports_no_framework(tmp_path):
     program = (
         "import sys, pytest\n"
-        f"status = pytest.main([{str(SUITE)!r}, '-q', '-p', 'no:cacheprovider', '--profile', 'quick', '--backend', 'numpy',"
-        " '--claim', 'normalize.centered'])\n"
+        f"status = pytest.main({[str(SUITE), '-p', 'no:cacheprovider', *QUICK, '--backend', 'numpy', *ONE]!r})\n"
         "print('frameworks:', sorted({'torch', 'jax', 'tensorflow'} & set(sys.modules)))\n"
         "raise SystemExit(status)"
     )

@@ -1,4 +1,4 @@
-"""An adapter of two functions, which tracks the population variance. Its names are those that a script might use too."""
+"""An adapter of two functions, which tracks the population variance. Its names may be a script's too."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where the time of a run goes: `python tests/benchmarks/throughput.py`.
 
-Everything is measured in one process and given per case and as a ratio to a bare draw of Hypothesis, so that the figures
+Everything is measured in one process and given per case and as a ratio to a bare draw of Hypothesis, so that figures
 of two machines can be compared. Nothing here passes or fails.
 """
 
