@@ -293,7 +293,7 @@ def _half_cases(pick: Pick, dtype: str) -> Case:
     ratio = pick((2.0, 4.0, precise / 128, precise / 64, precise / 32))
     return Case(
         dtype=dtype,
-        shape=pick(((7, 5), (16, 4, 8, 8), (64, 2, 8, 8))),
+        shape=pick(((7, 5), (16, 4, 8, 8), (64, 2, 16, 16))),
         data=pick(("bell", "uniform")),
         seed=pick(SEEDS),
         location=ratio,
@@ -304,7 +304,7 @@ def _half_cases(pick: Pick, dtype: str) -> Case:
 
 def _half_corners(dtype: str) -> list[Case]:
     """Of each kind one: long reductions of mild data, and a large mean in a short one."""
-    plain = Case(dtype=dtype, shape=(64, 2, 8, 8), data="bell", location=2.0, eps=2.0**-10)
+    plain = Case(dtype=dtype, shape=(64, 2, 16, 16), data="bell", location=2.0, eps=2.0**-10)
     return [
         plain,
         replace(plain, data="uniform", shape=(16, 4, 8, 8), seed=1),
