@@ -74,3 +74,8 @@ def _grades(dtype: str) -> tuple[Arithmetic, ...]:
 
 
 GRADES = {dtype: _grades(dtype) for dtype in DTYPES}
+
+
+def coarsest(dtype: str) -> Arithmetic:
+    """The coarsest grade that computes in `dtype` itself."""
+    return [a for a in GRADES[dtype] if a.grade != "narrow sums"][-1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from normspec.conformance import pools
@@ -10,7 +10,14 @@ from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Case
 from normspec.conformance.claims import Claim, Rival
-from normspec.conformance.experiments import EVALUATE, EVALUATE_GRADIENTS, TRAIN, TRAIN_GRADIENTS, Experiment
+from normspec.conformance.experiments import (
+    EVALUATE,
+    EVALUATE_GRADIENTS,
+    LAYER,
+    TRAIN,
+    TRAIN_GRADIENTS,
+    Experiment,
+)
 from normspec.conformance.judging import (
     Evidence,
     Observation,
@@ -65,15 +72,31 @@ class Laboratory:
         return self._traces[key]
 
     def choices(
-        self, claim: Claim, backend: Backend, dtype: str, experiment: Experiment, quantity: str
+        self,
+        backend: Backend,
+        dtype: str,
+        experiment: Experiment,
+        quantity: str,
+        apart_from: frozenset[str] = frozenset(),
     ) -> tuple[Rival, ...]:
         """The rivals that a backend follows to arrive at a quantity, as exact data tell; none if none explain it."""
-        key = (backend.spec, dtype, experiment.name, quantity, claim.fields)
+        key = (backend.spec, dtype, experiment.name, quantity, apart_from)
         if key not in self._choices:
-            outcomes = self.traces(backend, dtype, on(pools.exact, experiment, quantity))
+            pool = pools.layers if experiment.layer else pools.exact
+            outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
             seen = tuple(o for o in outcomes if isinstance(o, Observation))
-            self._choices[key] = followed(claim, dtype, Evidence(experiment, (quantity,), seen))
+            self._choices[key] = followed(dtype, Evidence(experiment, (quantity,), seen), apart_from)
         return self._choices[key]
+
+    def established(self, backend: Backend, dtype: str, *, layer: bool) -> list[Rival]:
+        """The rivals for which some claim refuses a backend, found where that claim looks for them."""
+        return [
+            rival
+            for experiment, quantity, fields in _JUDGED
+            if layer or not experiment.layer
+            for rival in self.choices(backend, dtype, experiment, quantity)
+            if rival.fields <= fields
+        ]
 
     def forget(self) -> None:
         """Let go of all traces, when memory matters more than time."""
@@ -100,6 +123,18 @@ class Replay(NamedTuple):
     """The experiment, where the claim is about a formula."""
 
 
+_OF_Y = frozenset({"axes", "training_statistics", "ddof", "eps_rule", "centered", "scaled", "affine"})
+_OF_STATE = frozenset({"update", "extremes", "tracked_variance", "tracked_of"})
+_JUDGED = (
+    (TRAIN, "y", _OF_Y),
+    (TRAIN, "running_mean", _OF_STATE),
+    (TRAIN, "running_var", _OF_STATE),
+    (EVALUATE, "y", frozenset({"evaluation_statistics", "folded"})),
+    (LAYER, "running_mean", frozenset({"update", "initial_var"})),
+    (LAYER, "running_var", frozenset({"update", "initial_var", "tracked_variance"})),
+)
+"""The quantities on which the claims about these fields of Rules are judged."""
+
 Refutation = Callable[[Backend, Case], str]
 """A property of one case: "" if it holds, else the mistake, by name or in words. May raise NotOffered or Crashed."""
 
@@ -120,7 +155,11 @@ class Check:
         """
 
         def judge(evidence: Sequence[Evidence]) -> Verdict:
-            return judge_formula(self.claim, self.dtype, evidence, self._in_context(evidence), alone=alone)
+            layer = any(part.experiment.layer for part in evidence)
+            excuses = partial(self.laboratory.established, self.backend, self.dtype, layer=layer)
+            return judge_formula(
+                self.claim, self.dtype, evidence, self._in_context(evidence), tuple if alone else excuses
+            )
 
         parts: list[Verdict] = []
         replays: list[Replay | None] = []
@@ -144,19 +183,20 @@ class Check:
     def _in_context(self, evidence: Sequence[Evidence]) -> list[Evidence]:
         """Evidence on gradients beside the choices of the forward pass; nothing where it is the article's."""
         forward = {TRAIN_GRADIENTS.name: TRAIN, EVALUATE_GRADIENTS.name: EVALUATE}
-        context = [
-            replace(part, beside=self._choices(forward[part.experiment.name], "y"))
-            for part in evidence
-            if part.experiment.name in forward
-        ]
-        return context if any(part.beside for part in context) else []
+        if not all(part.experiment.name in forward for part in evidence):
+            return []
+        excuses = self.laboratory.established(self.backend, self.dtype, layer=False)
+        beside = [self._choices(forward[part.experiment.name], "y") for part in evidence]
+        if not any(beside) or not all(rival in excuses for choices in beside for rival in choices):
+            return []
+        return [replace(part, beside=choices) for part, choices in zip(evidence, beside, strict=True)]
 
     def rules(self, experiment: Experiment, quantity: str) -> Rules:
         """The rules by which the backend arrives at a quantity."""
         return reduce(lambda rules, rival: rival.rules(rules), self._choices(experiment, quantity), ARTICLE)
 
     def _choices(self, experiment: Experiment, quantity: str) -> tuple[Rival, ...]:
-        return self.laboratory.choices(self.claim, self.backend, self.dtype, experiment, quantity)
+        return self.laboratory.choices(self.backend, self.dtype, experiment, quantity, self.claim.fields)
 
     def holds(self, pool: Pool, refutation: Refutation, *, refusable: bool = False) -> None:
         """Decide whether a property holds on every case of a pool."""
@@ -206,7 +246,7 @@ class Check:
         if abs(found - expected) <= reach:
             self.verdict = Verdict(kind=Kind.CONFORMS, words=f"found {expected:g}", found=f"{expected:g}", cases=1)
             return
-        shown = f"{found:.3g}"
+        shown = f"{found:.4g}"
         self.verdict = Verdict(kind=Kind.DEVIATES, rival=shown, words=f"found {shown}", found=shown, cases=1)
 
     def note(self, found: str) -> None:

@@ -5,7 +5,7 @@ beside it, one or two at a time. A backend that puts eps in the wrong place thus
 conforms in the claim on gradients if its gradients are those of its own forward formula.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from itertools import combinations
@@ -143,13 +143,17 @@ def counterexample(evidence: Evidence, observation: Observation, arithmetic: Ari
 
 
 def judge_formula(
-    claim: Claim, dtype: str, evidence: Sequence[Evidence], context: Sequence[Evidence] = (), *, alone: bool = False
+    claim: Claim,
+    dtype: str,
+    evidence: Sequence[Evidence],
+    context: Sequence[Evidence] = (),
+    established: Callable[[], Collection[Rival]] = tuple,
 ) -> Verdict:
     """The verdict on a claim whose rivals are formulas, all evidence taken together.
 
     `context` is the same evidence beside the choices that the backend's forward pass follows, where they are not the
-    article's. With `alone`, the claim is about the article's formula as a whole: another claim's rival explains a
-    deviation, but does not excuse it.
+    article's. `established` gives the rivals for which another claim refuses this backend: they excuse what follows
+    from them. Any other rival explains a deviation, and names it, but excuses nothing.
     """
     rivals = [r for r in claim.rivals if r.change and (not r.layer or any(e.experiment.layer for e in evidence))]
     cases = sum(len(e.observations) for e in evidence)
@@ -171,20 +175,19 @@ def judge_formula(
             undecided, finer = verdict, grades[:position]
             break
     evidence = _telling_first(evidence, grades[0])
-    others = _bystanders(claim, evidence, grades[0])
-    for bystanders, arithmetic in _in_company(others, finer):
-        if undecided and len(bystanders) > 1:
-            break  # one choice of another claim explains what is seen, if not all of it
+    others = _bystanders(claim.fields, evidence, grades[0])
+    excuses = established()
+    for bystanders, arithmetic in _in_company([r for r in others if r in excuses], finer):
         verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
-        if verdict is None:
-            continue
-        if verdict.kind == Kind.INCONCLUSIVE:
-            undecided = undecided or verdict
-        elif not alone:
+        if verdict is not None and verdict.kind != Kind.INCONCLUSIVE:
             return verdict
-        else:
+        undecided = undecided or verdict
+    for bystanders, arithmetic in () if undecided else _in_company(others, finer):
+        # Of pairs there are thousands: only the claim's own formula is tried beside them.
+        verdict = _explained(evidence, rivals if len(bystanders) == 1 else (), bystanders, arithmetic, cases)
+        if verdict is not None:
             name = " and ".join([r.name for r in bystanders] + ([verdict.rival] if verdict.rival else []))
-            return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}")
+            return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}", left=())
     if undecided is None:  # another claim's rival about the same choice contradicts this claim, and names the deviation
         kin = [r for c in CLAIMS.values() for r in c.rivals if r.change and r.fields <= claim.fields]
         unique = {r.change: r for r in kin if r.change not in {own.change for own in rivals}}
@@ -193,16 +196,16 @@ def judge_formula(
     return undecided or Verdict(kind=Kind.FAILS, words="agrees with no known formula", cases=cases, worst=worst)
 
 
-def followed(claim: Claim, dtype: str, evidence: Evidence) -> tuple[Rival, ...]:
+def followed(dtype: str, evidence: Evidence, apart_from: frozenset[str]) -> tuple[Rival, ...]:
     """The choices that explain one experiment: none if the article does, else one or two rivals.
 
-    What `claim` itself decides is left as the article has it.
+    The fields of Rules in `apart_from` are left as the article has them.
     """
     grades = _formula_grades(dtype)
     if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
         return ()
     telling = _telling_first([evidence], grades[0])
-    for rivals, arithmetic in _in_company(_bystanders(claim, telling, grades[0]), grades):
+    for rivals, arithmetic in _in_company(_bystanders(apart_from, telling, grades[0]), grades):
         seen = agreement(telling, rivals, arithmetic)
         if seen.holds and seen.decided:
             return rivals
@@ -244,13 +247,13 @@ def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list
     ]
 
 
-def _bystanders(claim: Claim, evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Rival]:
-    """Choices of other claims that show in the quantities at hand."""
+def _bystanders(apart_from: frozenset[str], evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Rival]:
+    """Choices that show in the quantities at hand, about other fields than those given."""
     others: dict[tuple[tuple[str, object], ...], Rival] = {}
     for other in CLAIMS.values():
         for rival in other.rivals:
-            if rival.change and not rival.fields & claim.fields:
-                others.setdefault(rival.change, rival)
+            if rival.change and not rival.fields & apart_from:
+                others.setdefault(rival.change, rival)  # a formula goes by the name that its first claim gives it
     return [rival for rival in others.values() if _shows(rival, evidence, arithmetic)]
 
 
@@ -313,11 +316,12 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
     seen = agreement(evidence, (), GRADES[dtype][0])
     for arithmetic in GRADES[dtype]:
         seen = agreement(evidence, (), arithmetic)
-        if not seen.holds:
+        if not seen.holds or not _decides(evidence, GRADES[dtype][0], arithmetic):
             continue
         if not seen.decided:
-            words = f"no element has a finite bound in the grade {arithmetic.grade}"
-            return Verdict(kind=Kind.INCONCLUSIVE, words=words, cases=cases)
+            if arithmetic is GRADES[dtype][0]:
+                return Verdict(kind=Kind.INCONCLUSIVE, words="no element has a finite bound", cases=cases)
+            continue  # a grade too coarse to say anything of these data admits nothing
         grade = arithmetic.grade
         verdict = Verdict(kind=Kind.CONFORMS, words=f"grade: {grade}", found=grade, cases=cases, worst=seen.worst)
         if grade in accepted:
@@ -326,6 +330,23 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
     if any(r.name == _NEGATIVE for r in claim.rivals) and _nan_only(evidence, dtype):
         return Verdict(kind=Kind.DEVIATES, rival=_NEGATIVE, words=_NEGATIVE, cases=cases)
     return Verdict(kind=Kind.FAILS, words="outside the bound of every grade", cases=cases, worst=seen.worst)
+
+
+def _decides(evidence: Sequence[Evidence], finest: Arithmetic, arithmetic: Arithmetic) -> bool:
+    """Whether a grade has a finite bound for every element that the finest one refuses: else it admits by silence.
+
+    Steps in half precision overflow on much that is sound in float32; there silence is all that can be had.
+    """
+    if arithmetic is finest or finest.inner is not finest.result:
+        return True
+    for part in evidence:
+        for observation in part.observations:
+            coarse = dict(part.expected(observation, (), arithmetic))
+            for name, expected in part.expected(observation, (), finest):
+                refused = ratios(observation.trace[name], expected) > 1
+                if (refused & np.isnan(ratios(observation.trace[name], coarse[name]))).any():
+                    return False
+    return True
 
 
 _NEGATIVE = "NaN from a negative variance"

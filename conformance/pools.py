@@ -139,7 +139,7 @@ def _made(pool: Pool, dtype: str) -> st.SearchStrategy[Case]:
 # -- convention pools -------------------------------------------------------------------------------------------------
 
 EXACT_SHAPES = (
-    (2, 1), (4, 3), (2, 2, 2), (3, 2, 3), (2, 2, 2, 2), (2, 3, 1, 4), (2, 17, 2), (2, 2, 2, 1, 3),
+    (2, 1), (4, 3), (2, 2, 2), (3, 2, 3), (2, 2, 2, 2), (2, 3, 1, 4), (1, 3, 4), (2, 17, 2), (2, 2, 2, 1, 3),
 )  # fmt: skip
 SEEDS = range(2**16)
 
@@ -172,6 +172,8 @@ def _exact_corners(dtype: str) -> list[Case]:
         replace(plain, shape=(2, 3, 1, 4), seed=3, layout="channels last"),
         replace(plain, shape=(2, 17, 2), seed=4, momentum=0.75),
         replace(plain, shape=(2, 2, 2, 1, 3), data="exact 2", eps=2.0, seed=5),
+        replace(plain, shape=(1, 3, 4), seed=8),
+        replace(plain, shape=(4, 257), seed=9),
         replace(plain, scale=2.0**-10, eps=2.0**-20, seed=6),
         replace(plain, shape=(2, 3, 1, 4), scale=2.0**-10, eps=13 * 2.0**-20, seed=7, momentum=0.125),
     ]

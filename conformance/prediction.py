@@ -266,6 +266,3 @@ def _room_for_gradients(x: Array, a: Array, root: Array, axes: tuple[int, ...], 
 def _by_channel(values: Array, channels: int) -> Array:
     """A value of each group as one a channel: the largest that the channel meets."""
     return np.broadcast_to(values.max(reduced_axes(values.ndim, "channel")), channels)
-
-
-__all__ = ["ARTICLE", "Expected", "Prediction", "evaluate", "evaluate_gradients", "train", "train_gradients"]

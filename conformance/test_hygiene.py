@@ -15,6 +15,7 @@ from normspec.conformance.arithmetic import GRADES, numpy_dtype, parameter_dtype
 from normspec.conformance.cases import Case
 from normspec.conformance.checking import Check
 from normspec.conformance.experiments import (
+    EVALUATE,
     STATE,
     TRAIN,
     TRAIN_GRADIENTS,
@@ -24,7 +25,7 @@ from normspec.conformance.experiments import (
     run_gradients,
     run_train,
 )
-from normspec.conformance.prediction import train, train_gradients
+from normspec.conformance.prediction import evaluate, train, train_gradients
 
 AnyArray = NDArray[Any]
 NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")
@@ -130,6 +131,7 @@ def test_layouts(check: Check) -> None:
 
     def results(backend: Backend, case: Case) -> dict[str, AnyArray]:
         found = dict(run_train(backend, case, given(case)))
+        found["evaluation"] = run_evaluate(backend, case, given(case))["y"]
         with suppress(NotOffered):
             found["dx"] = run_gradients(backend, case, given(case), "train_gradients")["dx"]
         return found
@@ -228,6 +230,8 @@ def _bound(check: Check, case: Case, name: str) -> NDArray[np.float64]:
     if name == "dx":
         rules = check.rules(TRAIN_GRADIENTS, name)
         return train_gradients(given(case), rules, coarsest, eps=case.eps)[name].bound
+    if name == "evaluation":
+        return evaluate(given(case), check.rules(EVALUATE, "y"), coarsest, eps=case.eps)["y"].bound
     rules = check.rules(TRAIN, name)
     return train(given(case), rules, coarsest, eps=case.eps, momentum=case.momentum)[name].bound
 

@@ -5,23 +5,23 @@ import pytest
 
 from normspec.conformance import pools
 from normspec.conformance.adapters import Backend
-from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.arithmetic import coarsest
 from normspec.conformance.bounds import ROOT_STEPS
 from normspec.conformance.cases import Case
 from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import COUPLING, MOMENTS, TRAIN, new_layer, run_layer
+from normspec.conformance.experiments import COUPLING, LAYER, MOMENTS, TRAIN, new_layer, run_layer
 
 
 @pytest.mark.claim("normalize.uses-batch-statistics")
 def test_uses_batch_statistics(check: Check) -> None:
     """Section 2: in training, x is normalized with the statistics of its own batch."""
-    check.formula(on(pools.exact, TRAIN, "y"))
+    check.formula(on(pools.exact, TRAIN, "y"), on(pools.layers, LAYER, "y"))
 
 
 @pytest.mark.claim("normalize.population-variance")
 def test_population_variance(check: Check) -> None:
     """Section 3: the variance that normalizes has divisor m, not m - 1."""
-    check.formula(on(pools.exact, TRAIN, "y"))
+    check.formula(on(pools.exact, TRAIN, "y"), on(pools.layers, LAYER, "y"))
 
 
 @pytest.mark.claim("normalize.eps-inside-root")
@@ -41,7 +41,7 @@ def test_eps_default(check: Check) -> None:
         y = run_layer(new_layer(backend, case).train, case, x).astype(np.float64)
         var = 3 * 2.0**-18
         eps = float((x[0, 0] / y[0, 0]) ** 2 - var)
-        arithmetic = GRADES[check.dtype][0]
+        arithmetic = coarsest(check.dtype)
         # y is off by its own rounding and that of the root: twice that, relative to var + eps, in eps.
         return eps, 2 * (arithmetic.result.roundoff + (ROOT_STEPS + 8) * arithmetic.steps) * (var + abs(eps)) * 1.01
 

@@ -65,7 +65,12 @@ def test_half_gradients(check: Check) -> None:
 def test_extent(check: Check) -> None:
     """Section 2: every value of a long reduction counts, to the last remainder."""
     every = [a.grade for a in GRADES[check.dtype] if a.grade != "narrow sums"]
-    check.grade(on(pools.extent, TRAIN, *FORWARD), accepted=every)
+    check.grade(
+        on(pools.extent, TRAIN, *FORWARD),
+        on(pools.extent, EVALUATE, "y"),
+        on(pools.extent, TRAIN_GRADIENTS, *GRADIENTS),
+        accepted=every,
+    )
 
 
 @pytest.mark.claim("precision.large-finite")
