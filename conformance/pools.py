@@ -32,7 +32,7 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", 20, 65_551),
+    "quick": Profile("quick", 12, 65_551),
     "default": Profile("default", 100, 65_551),
     "thorough": Profile("thorough", 1000, 1_000_015),
 }
