@@ -22,7 +22,7 @@ class Case:
 
     shape: (N, C, *spatial). data: how the values are spread, see `_patterns` and `_EXACT`. seed: for all that is
     random. location, scale: mean and standard deviation of x, up to a factor of a few by channel. eps, momentum: as
-    handed over. layout: of x and dy in memory. parameters: "any" weight and bias, "unit" (1 and 0), or the pair that
+    handed over. layout: of x in memory, and of dy unless dy_layout gives another. parameters: "any" weight and bias, "unit" (1 and 0), or the pair that
     undoes the normalization. steps: batches in a row, where a layer is trained or a batch repeated.
     """
 
@@ -35,6 +35,7 @@ class Case:
     eps: float = 1e-5
     momentum: float = 0.25
     layout: str = "contiguous"
+    dy_layout: str = ""
     parameters: str = "any"
     steps: int = 1
 
@@ -47,6 +48,11 @@ class Case:
     def size(self) -> int:
         """m, the number of values behind one channel's statistics."""
         return math.prod(self.shape) // self.shape[1]
+
+    @property
+    def elements(self) -> int:
+        """Number of values in x."""
+        return math.prod(self.shape)
 
 
 class Inputs(NamedTuple):

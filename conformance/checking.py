@@ -1,9 +1,11 @@
 """The `check` that every test is given: it gathers evidence on a claim, backend and dtype, and settles the verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from numpy.typing import NDArray
 
 from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
@@ -11,19 +13,28 @@ from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Case
 from normspec.conformance.claims import Claim, Rival
 from normspec.conformance.experiments import (
+    COUPLING,
+    CUMULATIVE,
     EVALUATE,
     EVALUATE_GRADIENTS,
+    FRESH,
+    LARGE,
     LAYER,
+    MOMENTS,
+    REGROUPED,
+    REPEATED,
+    STATE,
     TRAIN,
     TRAIN_GRADIENTS,
     Experiment,
+    Trace,
 )
 from normspec.conformance.judging import (
     Evidence,
     Observation,
     agreement,
     counterexample,
-    followed,
+    explanation,
     judge_formula,
     judge_grade,
 )
@@ -38,8 +49,14 @@ class Question(NamedTuple):
     pool: Pool
     experiment: Experiment
     quantities: tuple[str, ...]
-    refusable: bool
+    refusable: bool = False
     """Whether a backend may refuse such input: an exception then leaves the question open instead of being a crash."""
+    follows: "tuple[Experiment, str] | None" = None
+    """The experiment and quantity by whose rules, as found, the answer is judged first."""
+
+    def beside(self, experiment: Experiment, quantity: str) -> "Question":
+        """The same question, judged beside the choices that the backend follows in another experiment."""
+        return self._replace(follows=(experiment, quantity))
 
 
 def on(pool: Pool, experiment: Experiment, *quantities: str, refusable: bool = False) -> Question:
@@ -61,15 +78,32 @@ class Laboratory:
     def __init__(self, profile: Profile, seed: int) -> None:
         self.profile, self.seed = profile, seed
         self._traces: dict[tuple[str, str, str, str], list[Observation | Failed | NotOffered]] = {}
-        self._choices: dict[tuple[str, str, str, str, frozenset[str]], tuple[Rival, ...]] = {}
+        self._explained: dict[tuple[str, str, str, str, frozenset[str]], tuple[Rival, ...] | None] = {}
 
     def traces(self, backend: Backend, dtype: str, question: Question) -> list[Observation | Failed | NotOffered]:
         """What a backend showed on every case of a pool, in the pool's order."""
         key = (backend.spec, dtype, question.pool.name, question.experiment.name)
         if key not in self._traces:
             cases = pools.draw(question.pool, dtype, self.profile, self.seed)
-            self._traces[key] = [observe(backend, question.experiment, case) for case in cases]
+            self._traces[key] = [_kept(backend, question.experiment, case) for case in cases]
         return self._traces[key]
+
+    def explanation(
+        self,
+        backend: Backend,
+        dtype: str,
+        experiment: Experiment,
+        quantity: str,
+        apart_from: frozenset[str] = frozenset(),
+    ) -> tuple[Rival, ...] | None:
+        """The rivals that a backend follows to arrive at a quantity, as exact data tell; None if none explain it."""
+        key = (backend.spec, dtype, experiment.name, quantity, apart_from)
+        if key not in self._explained:
+            pool = pools.layers if experiment.layer else pools.exact
+            outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
+            seen = tuple(o for o in outcomes if isinstance(o, Observation))
+            self._explained[key] = explanation(dtype, Evidence(experiment, (quantity,), seen), apart_from)
+        return self._explained[key]
 
     def choices(
         self,
@@ -79,14 +113,8 @@ class Laboratory:
         quantity: str,
         apart_from: frozenset[str] = frozenset(),
     ) -> tuple[Rival, ...]:
-        """The rivals that a backend follows to arrive at a quantity, as exact data tell; none if none explain it."""
-        key = (backend.spec, dtype, experiment.name, quantity, apart_from)
-        if key not in self._choices:
-            pool = pools.layers if experiment.layer else pools.exact
-            outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
-            seen = tuple(o for o in outcomes if isinstance(o, Observation))
-            self._choices[key] = followed(dtype, Evidence(experiment, (quantity,), seen), apart_from)
-        return self._choices[key]
+        """The same, where what cannot be explained is taken for the article's."""
+        return self.explanation(backend, dtype, experiment, quantity, apart_from) or ()
 
     def established(self, backend: Backend, dtype: str, *, layer: bool) -> list[Rival]:
         """The rivals for which some claim refuses a backend, found where that claim looks for them."""
@@ -101,7 +129,39 @@ class Laboratory:
     def forget(self) -> None:
         """Let go of all traces, when memory matters more than time."""
         self._traces.clear()
-        self._choices.clear()
+        self._explained.clear()
+
+
+class Rerun(Mapping[str, NDArray[Any]]):
+    """The trace of a large case, made anew where it is looked at: many do not fit into memory."""
+
+    def __init__(self, backend: Backend, experiment: Experiment, case: Case) -> None:
+        self._observe = partial(experiment.observe, backend, case)
+
+    def _trace(self) -> Trace:
+        if Rerun._last is None or Rerun._last[0] is not self:
+            Rerun._last = None  # make room first
+            Rerun._last = (self, self._observe())
+        return Rerun._last[1]
+
+    _last: "ClassVar[tuple[Rerun, Trace] | None]" = None
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._trace()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._trace())
+
+    def __len__(self) -> int:
+        return len(self._trace())
+
+
+def _kept(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
+    """One experiment on one case, with a trace that may be kept."""
+    outcome = observe(backend, experiment, case)
+    if isinstance(outcome, Observation) and case.elements > LARGE:
+        return Observation(case, Rerun(backend, experiment, case))
+    return outcome
 
 
 def observe(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
@@ -130,10 +190,33 @@ _JUDGED = (
     (TRAIN, "running_mean", _OF_STATE),
     (TRAIN, "running_var", _OF_STATE),
     (EVALUATE, "y", frozenset({"evaluation_statistics", "folded"})),
-    (LAYER, "running_mean", frozenset({"update", "initial_var"})),
-    (LAYER, "running_var", frozenset({"update", "initial_var", "tracked_variance"})),
+    (LAYER, "running_mean", frozenset({"update"})),
+    (LAYER, "running_var", frozenset({"update", "tracked_variance"})),
 )
 """The quantities on which the claims about these fields of Rules are judged."""
+
+_TRAINING, _STATE_OF = ((TRAIN, "y"),), tuple((TRAIN, name) for name in STATE)
+_ROOTS = {
+    MOMENTS.name: _TRAINING,
+    COUPLING.name: _TRAINING,
+    REGROUPED.name: ((EVALUATE, "y"),),
+    REPEATED.name: _STATE_OF,
+    CUMULATIVE.name: tuple((LAYER, name) for name in STATE),
+    FRESH.name: ((LAYER, "evaluation"),),
+}
+"""For an experiment made of several calls: what its results follow from."""
+
+_HOMES = {
+    **{(TRAIN.name, name): "precision.within-bound" for name in ("y", *STATE)},
+    (EVALUATE.name, "y"): "precision.within-bound",
+    **{
+        (experiment.name, name): "precision.within-bound"
+        for experiment in (TRAIN_GRADIENTS, EVALUATE_GRADIENTS)
+        for name in ("dx", "dweight", "dbias")
+    },
+    **{(LAYER.name, name): "layer.follows-operation" for name in ("y", *STATE, "evaluation")},
+}
+"""The claim that fails where a quantity follows no known formula; the claims on single choices leave it to that one."""
 
 Refutation = Callable[[Backend, Case], str]
 """A property of one case: "" if it holds, else the mistake, by name or in words. May raise NotOffered or Crashed."""
@@ -156,9 +239,15 @@ class Check:
 
         def judge(evidence: Sequence[Evidence]) -> Verdict:
             layer = any(part.experiment.layer for part in evidence)
-            excuses = partial(self.laboratory.established, self.backend, self.dtype, layer=layer)
+            roots = [root for part in evidence for root in _roots(part)]
             return judge_formula(
-                self.claim, self.dtype, evidence, self._in_context(evidence), tuple if alone else excuses
+                self.claim,
+                self.dtype,
+                evidence,
+                self._in_context(evidence),
+                tuple if alone else partial(self.laboratory.established, self.backend, self.dtype, layer=layer),
+                partial(self._found, roots),
+                partial(self._home, roots),
             )
 
         parts: list[Verdict] = []
@@ -180,19 +269,33 @@ class Check:
             by_quantity, lambda evidence: judge_grade(self.claim, self.dtype, evidence, accepted), by_its_rules=True
         )
 
+    def _found(self, roots: Sequence[tuple[Experiment, str]]) -> list[tuple[Rival, ...]]:
+        """The combinations of rivals that explain what the evidence follows from, each alone and all together."""
+        found = [self.laboratory.choices(self.backend, self.dtype, *root) for root in roots]
+        together = {rival.change: rival for rivals in found for rival in rivals}
+        return list(dict.fromkeys(rivals for rivals in (*found, tuple(together.values())) if rivals))
+
+    def _home(self, roots: Sequence[tuple[Experiment, str]]) -> str:
+        """The claim that fails for what the evidence follows from, if no formula explains it."""
+        for experiment, quantity in roots:
+            there = _HOMES.get((experiment.name, quantity), "")
+            if there not in ("", self.claim.id):
+                if self.laboratory.explanation(self.backend, self.dtype, experiment, quantity) is None:
+                    return there
+        return ""
+
     def _in_context(self, evidence: Sequence[Evidence]) -> list[Evidence]:
-        """Evidence on gradients beside the choices of the forward pass; nothing where it is the article's."""
-        forward = {TRAIN_GRADIENTS.name: TRAIN, EVALUATE_GRADIENTS.name: EVALUATE}
-        if not all(part.experiment.name in forward for part in evidence):
+        """The evidence beside the choices found where its questions point to; nothing where they are the article's."""
+        if not all(part.follows for part in evidence):
             return []
+        beside = [self.laboratory.choices(self.backend, self.dtype, *part.follows) for part in evidence if part.follows]
         excuses = self.laboratory.established(self.backend, self.dtype, layer=False)
-        beside = [self._choices(forward[part.experiment.name], "y") for part in evidence]
         if not any(beside) or not all(rival in excuses for choices in beside for rival in choices):
             return []
         return [replace(part, beside=choices) for part, choices in zip(evidence, beside, strict=True)]
 
     def rules(self, experiment: Experiment, quantity: str) -> Rules:
-        """The rules by which the backend arrives at a quantity."""
+        """The rules by which the backend arrives at a quantity; the article's where nothing explains it."""
         return reduce(lambda rules, rival: rival.rules(rules), self._choices(experiment, quantity), ARTICLE)
 
     def _choices(self, experiment: Experiment, quantity: str) -> tuple[Rival, ...]:
@@ -233,10 +336,20 @@ class Check:
         kind = Kind.CONFORMS if tried else Kind.NOT_OFFERED
         self.verdict = Verdict(kind=kind, words=why or "holds on all cases", found=found, cases=tried)
 
-    def value(self, expected: float, find: Callable[[Backend], tuple[float, float]]) -> None:
-        """Decide whether a default is `expected`; `find` gives the value found and how far rounding may move it."""
+    def value(
+        self, expected: float, find: Callable[[Backend], tuple[float, float]], of: tuple[Experiment, str]
+    ) -> None:
+        """Decide whether a default is `expected`; `find` gives the value found and how far rounding may move it.
+
+        It is read out of a quantity, `of`; where that follows no known formula nothing can be read.
+        """
         try:
             found, reach = find(self.backend)
+            if self.laboratory.explanation(self.backend, self.dtype, *of) is None:
+                there = _HOMES[of[0].name, of[1]]
+                words = f"cannot be read out of results that follow no known formula: see {there}"
+                self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=words)
+                return
         except NotOffered as error:
             self.verdict = Verdict(kind=Kind.NOT_OFFERED, words=str(error))
             return
@@ -276,8 +389,12 @@ class Check:
                     self.replay = Replay(question.experiment.observe, outcome.case, question.experiment)
                     return _crashed(outcome, len(seen))
             beside = self._choices(question.experiment, question.quantities[0]) if by_its_rules else ()
-            evidence.append(Evidence(question.experiment, question.quantities, tuple(seen), beside))
-        verdict = judge(evidence)
+            found = Evidence(question.experiment, question.quantities, tuple(seen), beside, question.follows)
+            evidence.append(found)
+        try:
+            verdict = judge(evidence)
+        except Crashed as error:  # a large case is run again where it is looked at, and this time it failed
+            return Verdict(kind=Kind.CRASHED, words=str(error))
         if verdict.kind == Kind.NOT_OFFERED:
             return replace(verdict, words=refusals or absent or verdict.words)
         refused = self._refused(questions, evidence) if refusals and verdict.left else set()
@@ -328,6 +445,11 @@ class Check:
                     shown = seen if isinstance(seen, Observation) else observation
                     return counterexample(part, shown, arithmetic)
         return None
+
+
+def _roots(part: Evidence) -> tuple[tuple[Experiment, str], ...]:
+    """The experiments and quantities from which the results of this evidence follow."""
+    return _ROOTS.get(part.experiment.name, tuple((part.experiment, quantity) for quantity in part.quantities))
 
 
 def _crashed(failed: Failed, before: int) -> Verdict:

@@ -341,7 +341,7 @@ _ALL = (
         "The running statistics start at mean 0 and variance 1.",
         (
             _rival("variance starts at 0", initial_var=0),
-            _rival("the first batch is the start", layer=True, update="first batch replaces"),
+            *_mistakes("variance not 1", "mean not 0"),
         ),
         hint="the initializers of the state",
     ),
@@ -378,6 +378,23 @@ _ALL = (
         "With momentum None all batches weigh the same: after k of them the state is their average.",
         (_rival("None taken for the default", no_momentum="means 0.1"),),
         hint="the count of batches",
+    ),
+    # -- sections 2 and 3: the layer -----------------------------------------------------------------------------------
+    Claim(
+        "layer.follows-operation",
+        "section 3 (code)",
+        "A layer does what its operation does, with the eps and momentum it was built with, from its own state.",
+        (
+            _rival("eps ignored, 1e-5 used", eps_rule="always 1e-5"),
+            _rival("eps = 0 taken for the default", eps_rule="0 means 1e-5"),
+            _rival("momentum fixed at 0.1", update="always 0.1"),
+            _rival("momentum = 0 taken for the default", extremes="0 means 0.1"),
+            _rival("updated twice", update="twice"),
+            _rival("population variance, divisor m", tracked_variance="m"),
+            _rival("running statistics before the update", training_statistics="running before"),
+            _rival("the batch's statistics", evaluation_statistics="batch"),
+        ),
+        hint="what the layer hands on to its kernel: options, state, mode",
     ),
     # -- section 3: precision ------------------------------------------------------------------------------------------
     Claim(
@@ -417,8 +434,12 @@ _ALL = (
         "Every value of a long reduction counts, to the last remainder.",
         (
             _rival("the last value is lost", counted="all but the last"),
-            _rival("values beyond whole blocks of 8 are lost", counted="whole blocks of 8"),
-            _rival("values beyond the first 65536 are lost", counted="the first 65536"),
+            _rival("the first value is lost", counted="all but the first"),
+            *(
+                _rival(f"values beyond whole blocks of {n} are lost", counted=f"whole blocks of {n}")
+                for n in (4, 8, 16, 32, 64, 256, 1024)
+            ),
+            *(_rival(f"values beyond the first {n} are lost", counted=f"the first {n}") for n in (1024, 4096, 65536)),
             Rival("narrow sums"),
         ),
         hint="the tail of a blocked or vectorized loop, the dtype of the accumulators",
@@ -470,6 +491,13 @@ _ALL = (
         "How an array lies in memory changes nothing: strided, transposed, channels-last, repeated by a zero stride.",
         _mistakes("a layout is misread"),
         hint="kernels that assume contiguous memory",
+    ),
+    Claim(
+        "hygiene.every-shape",
+        "section 2",
+        "Rank, batch size, channels and length change nothing: the formulas hold at every size, those of real layers too.",
+        _mistakes("wrong in some shapes"),
+        hint="the shapes named: the edges of tiles, vector widths and special paths",
     ),
     Claim(
         "hygiene.deterministic",

@@ -16,6 +16,7 @@ import numpy as np
 from normspec.conformance.arithmetic import GRADES, Arithmetic
 from normspec.conformance.cases import Array, Case
 from normspec.conformance.claims import CLAIMS, Claim, Rival
+from normspec.conformance.commonality import in_common
 from normspec.conformance.experiments import LARGE, Experiment, Trace
 from normspec.conformance.prediction import Expected
 from normspec.conformance.verdicts import Counterexample, Kind, Verdict
@@ -38,6 +39,8 @@ class Evidence:
     observations: tuple[Observation, ...]
     beside: tuple[Rival, ...] = ()
     """Choices that the backend is known to follow otherwise."""
+    follows: tuple[Experiment, str] | None = None
+    """The experiment and quantity beside whose choices it may be judged."""
 
     def expected(
         self, observation: Observation, rivals: Sequence[Rival], arithmetic: Arithmetic
@@ -58,12 +61,12 @@ class Evidence:
 @lru_cache(maxsize=20_000)
 def _predicted(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
     """Predictions are shared by all claims and backends; those of a layer depend on its trace and are not."""
-    if case.size > LARGE:
+    if case.elements > LARGE:
         return _large(experiment, case, rules, arithmetic)
     return experiment.predict(case, rules, arithmetic, {})
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)
 def _large(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
     return experiment.predict(case, rules, arithmetic, {})
 
@@ -148,12 +151,16 @@ def judge_formula(
     evidence: Sequence[Evidence],
     context: Sequence[Evidence] = (),
     established: Callable[[], Collection[Rival]] = tuple,
+    explanations: Callable[[], Collection[tuple[Rival, ...]]] = tuple,
+    home: Callable[[], str] = str,
 ) -> Verdict:
     """The verdict on a claim whose rivals are formulas, all evidence taken together.
 
-    `context` is the same evidence beside the choices that the backend's forward pass follows, where they are not the
+    `context` is the same evidence beside the choices that the backend follows elsewhere, where they are not the
     article's. `established` gives the rivals for which another claim refuses this backend: they excuse what follows
-    from them. Any other rival explains a deviation, and names it, but excuses nothing.
+    from them. Any other rival explains a deviation, and names it, but excuses nothing. `explanations` are combinations
+    found on parts of the evidence. `home` is the claim that fails where nothing explains the same results, "" if none
+    does: a claim on one choice cannot be decided on results that follow no formula.
     """
     rivals = [r for r in claim.rivals if r.change and (not r.layer or any(e.experiment.layer for e in evidence))]
     cases = sum(len(e.observations) for e in evidence)
@@ -164,7 +171,7 @@ def judge_formula(
     for arithmetic in grades if context else ():
         if (verdict := _explained(context, rivals, (), arithmetic, cases)) is not None:
             if verdict.kind == Kind.CONFORMS:
-                return replace(verdict, words="agrees on all cases, given what the forward pass does")
+                return replace(verdict, words="agrees on all cases, given what the backend does elsewhere")
             undecided = verdict if verdict.kind == Kind.INCONCLUSIVE else None
             break
     for position, arithmetic in enumerate(grades):
@@ -177,27 +184,62 @@ def judge_formula(
     evidence = _telling_first(evidence, grades[0])
     others = _bystanders(claim.fields, evidence, grades[0])
     excuses = established()
-    for bystanders, arithmetic in _in_company([r for r in others if r in excuses], finer):
+    for bystanders, arithmetic in _in_company([r for r in others if r in excuses], finer, 4):
         verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
         if verdict is not None and verdict.kind != Kind.INCONCLUSIVE:
             return verdict
         undecided = undecided or verdict
-    for bystanders, arithmetic in () if undecided else _in_company(others, finer):
-        # Of pairs there are thousands: only the claim's own formula is tried beside them.
-        verdict = _explained(evidence, rivals if len(bystanders) == 1 else (), bystanders, arithmetic, cases)
-        if verdict is not None:
-            name = " and ".join([r.name for r in bystanders] + ([verdict.rival] if verdict.rival else []))
-            return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}", left=())
+    for bystanders, arithmetic in () if undecided else _in_company(others, finer, 1):
+        if (verdict := _explained(evidence, rivals, bystanders, arithmetic, cases)) is not None:
+            return _deviating(verdict, [*(b.name for b in bystanders), verdict.rival])
+    for found in () if undecided else explanations():
+        for arithmetic in finer:
+            seen = agreement(evidence, found, arithmetic)
+            if seen.holds and seen.decided:
+                own_first = sorted(found, key=lambda rival: not rival.fields <= claim.fields)
+                return _deviating(
+                    Verdict(kind=Kind.DEVIATES, cases=cases, worst=seen.worst), [r.name for r in own_first]
+                )
     if undecided is None:  # another claim's rival about the same choice contradicts this claim, and names the deviation
         kin = [r for c in CLAIMS.values() for r in c.rivals if r.change and r.fields <= claim.fields]
         unique = {r.change: r for r in kin if r.change not in {own.change for own in rivals}}
         undecided = _explained(evidence, list(unique.values()), (), grades[0], cases)
+    if undecided is not None:
+        return undecided
     worst = agreement(evidence, (), grades[0]).worst
-    return undecided or Verdict(kind=Kind.FAILS, words="agrees with no known formula", cases=cases, worst=worst)
+    words = f"agrees with no known formula{_common(evidence, finer[-1])}"
+    if there := home():
+        words = f"cannot be told of results that follow no known formula: see {there}"
+        return Verdict(kind=Kind.INCONCLUSIVE, words=words, cases=cases, worst=worst)
+    return Verdict(kind=Kind.FAILS, words=words, cases=cases, worst=worst)
 
 
-def followed(dtype: str, evidence: Evidence, apart_from: frozenset[str]) -> tuple[Rival, ...]:
-    """The choices that explain one experiment: none if the article does, else one or two rivals.
+def _deviating(verdict: Verdict, names: Sequence[str]) -> Verdict:
+    name = " and ".join(name for name in names if name)
+    return replace(verdict, kind=Kind.DEVIATES, rival=name, words=f"follows another rule: {name}", left=())
+
+
+def _common(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> str:
+    """What the cases that the article's formula misses have in common, as the end of a sentence."""
+    wrong, right = split(evidence, arithmetic)
+    told = in_common(wrong, right)
+    return f"; wrong is just what has {told}" if told else ""
+
+
+def split(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> tuple[list[Case], list[Case]]:
+    """The cases that leave the formula somewhere, and the others."""
+    wrong: dict[Case, None] = {}
+    seen: dict[Case, None] = {}
+    for part in evidence:
+        for observation in part.observations:
+            seen[observation.case] = None
+            if not agreement([replace(part, observations=(observation,))], (), arithmetic).holds:
+                wrong[observation.case] = None
+    return list(wrong), [case for case in seen if case not in wrong]
+
+
+def explanation(dtype: str, evidence: Evidence, apart_from: frozenset[str] = frozenset()) -> tuple[Rival, ...] | None:
+    """The fewest choices that explain one experiment: none if the article does, else up to three; None if none do.
 
     The fields of Rules in `apart_from` are left as the article has them.
     """
@@ -205,11 +247,11 @@ def followed(dtype: str, evidence: Evidence, apart_from: frozenset[str]) -> tupl
     if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
         return ()
     telling = _telling_first([evidence], grades[0])
-    for rivals, arithmetic in _in_company(_bystanders(apart_from, telling, grades[0]), grades):
+    for rivals, arithmetic in _in_company(_bystanders(apart_from, telling, grades[0]), grades, 3):
         seen = agreement(telling, rivals, arithmetic)
         if seen.holds and seen.decided:
             return rivals
-    return ()
+    return None
 
 
 def _formula_grades(dtype: str) -> list[Arithmetic]:
@@ -221,11 +263,11 @@ def _formula_grades(dtype: str) -> list[Arithmetic]:
 
 
 def _in_company(
-    others: Sequence[Rival], grades: Sequence[Arithmetic]
+    others: Sequence[Rival], grades: Sequence[Arithmetic], most: int
 ) -> Iterator[tuple[tuple[Rival, ...], Arithmetic]]:
-    """One choice of `others` in every grade, then two about different fields in the finest two."""
-    for count, tried in ((1, grades), (2, grades[:2])):
-        for arithmetic in tried:
+    """Up to `most` choices of `others` about different fields, the fewest first: one in every grade, more in two."""
+    for count in range(1, most + 1):
+        for arithmetic in grades if count == 1 else dict.fromkeys((grades[0], grades[-1])):
             for chosen in combinations(others, count):
                 if len(frozenset().union(*(r.fields for r in chosen))) == count:
                     yield chosen, arithmetic
@@ -307,29 +349,49 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
     if not cases:
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
     accepted = tuple(accepted)
+    finest, *coarser = GRADES[dtype]
+    seen = agreement(evidence, (), finest)
+    refuted: dict[str, float] = {}
     for rival in claim.rivals:
-        told = agreement(evidence, (rival,), GRADES[dtype][0]) if rival.change else None
-        if told and told.holds and told.decided and not agreement(evidence, (), GRADES[dtype][0]).holds:
-            return Verdict(
-                kind=Kind.DEVIATES, rival=rival.name, words=f"follows another rule: {rival.name}", cases=cases
-            )
-    seen = agreement(evidence, (), GRADES[dtype][0])
-    for arithmetic in GRADES[dtype]:
-        seen = agreement(evidence, (), arithmetic)
-        if not seen.holds or not _decides(evidence, GRADES[dtype][0], arithmetic):
+        if not rival.change:
+            continue
+        told = agreement(evidence, (rival,), finest)
+        if told.holds and told.decided and not seen.holds:
+            words = f"follows another rule: {rival.name}"
+            return Verdict(kind=Kind.DEVIATES, rival=rival.name, words=words, cases=cases, worst=told.worst)
+        if not told.holds:
+            refuted[rival.name] = max(told.worst.values(), default=0.0)
+    for arithmetic in (finest, *coarser):
+        seen = seen if arithmetic is finest else agreement(evidence, (), arithmetic)
+        if not seen.holds or not _decides(evidence, finest, arithmetic):
             continue
         if not seen.decided:
-            if arithmetic is GRADES[dtype][0]:
+            if arithmetic is finest:
                 return Verdict(kind=Kind.INCONCLUSIVE, words="no element has a finite bound", cases=cases)
             continue  # a grade too coarse to say anything of these data admits nothing
         grade = arithmetic.grade
-        verdict = Verdict(kind=Kind.CONFORMS, words=f"grade: {grade}", found=grade, cases=cases, worst=seen.worst)
         if grade in accepted:
-            return verdict
-        return replace(verdict, kind=Kind.DEVIATES, rival=grade, words=f"computes in a coarser grade: {grade}")
+            return Verdict(
+                kind=Kind.CONFORMS,
+                words=f"grade: {grade}",
+                found=grade,
+                cases=cases,
+                worst=seen.worst,
+                refuted=refuted,
+            )
+        words = f"computes in a coarser grade: {grade}"
+        return Verdict(kind=Kind.DEVIATES, rival=grade, words=words, cases=cases, worst=seen.worst)
     if any(r.name == _NEGATIVE for r in claim.rivals) and _nan_only(evidence, dtype):
         return Verdict(kind=Kind.DEVIATES, rival=_NEGATIVE, words=_NEGATIVE, cases=cases)
-    return Verdict(kind=Kind.FAILS, words="outside the bound of every grade", cases=cases, worst=seen.worst)
+    admitted = [a for a in GRADES[dtype] if a.grade in accepted][-1]
+    if any(r.name == _SOME_SHAPES for r in claim.rivals):
+        wrong, right = split(evidence, admitted)
+        if right and wrong:
+            told_of = in_common(wrong, right) or ", ".join(dict.fromkeys(str(c.shape) for c in wrong[:8]))
+            words = f"{_SOME_SHAPES}: {told_of}"
+            return Verdict(kind=Kind.DEVIATES, rival=_SOME_SHAPES, words=words, cases=cases, worst=seen.worst)
+    words = f"outside the bound of every grade{_common(evidence, admitted)}"
+    return Verdict(kind=Kind.FAILS, words=words, cases=cases, worst=seen.worst)
 
 
 def _decides(evidence: Sequence[Evidence], finest: Arithmetic, arithmetic: Arithmetic) -> bool:
@@ -350,6 +412,7 @@ def _decides(evidence: Sequence[Evidence], finest: Arithmetic, arithmetic: Arith
 
 
 _NEGATIVE = "NaN from a negative variance"
+_SOME_SHAPES = "wrong in some shapes"
 
 
 def _nan_only(evidence: Sequence[Evidence], dtype: str) -> bool:

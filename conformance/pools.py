@@ -18,23 +18,30 @@ from hypothesis import strategies as st
 
 from normspec.conformance.arithmetic import FORMATS
 from normspec.conformance.cases import GENERAL, LAYOUTS, Case, exact_spreads
+from normspec.conformance.sizes import EDGES, LAYERS
 
 DEFAULT_SEED = 20150211  # the day of arXiv 1502.03167; any number would do, but always the same one
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is drawn: cases in an ordinary pool, and the longest reduction."""
+    """How much is looked at."""
 
     name: str
     cases: int
+    """Cases in an ordinary pool."""
     longest: int
+    """Values in the longest reduction."""
+    edges: int
+    """Shapes at the edges of vectors and tiles."""
+    largest: int
+    """Elements in the input of the largest layer; at 4 million a run needs less than 2 GiB."""
 
 
 PROFILES = {
-    "quick": Profile("quick", 12, 65_551),
-    "default": Profile("default", 100, 65_551),
-    "thorough": Profile("thorough", 1000, 1_000_015),
+    "quick": Profile("quick", 12, 65_551, 10, 30_000),
+    "default": Profile("default", 100, 65_551, 24, 500_000),
+    "thorough": Profile("thorough", 1000, 1_000_015, len(EDGES), 4_200_000),
 }
 
 
@@ -48,19 +55,15 @@ class Pool:
     always: Callable[[str], Sequence[Case]] = lambda _: ()
     """Cases that are in every profile, whatever is drawn."""
     share: float = 1.0
-    listed: Callable[[str, int], Sequence[Case]] | None = None
-    """For pools that are not drawn: all cases of a dtype, given the longest reduction of the profile."""
-
-
-def draw(pool: Pool, dtype: str, profile: Profile, seed: int) -> tuple[Case, ...]:
-    """The cases of a pool: the same for the same arguments, on every machine with the same Hypothesis."""
-    return _drawn(pool, dtype, profile, seed)
+    listed: Callable[[str, Profile], Sequence[Case]] | None = None
+    """For pools that are not drawn: all cases of a dtype in a profile."""
 
 
 @lru_cache(maxsize=256)
-def _drawn(pool: Pool, dtype: str, profile: Profile, seed: int) -> tuple[Case, ...]:
+def draw(pool: Pool, dtype: str, profile: Profile, seed: int) -> tuple[Case, ...]:
+    """The cases of a pool: the same for the same arguments, on every machine with the same Hypothesis."""
     if pool.listed is not None:
-        return tuple(pool.listed(dtype, profile.longest))
+        return tuple(pool.listed(dtype, profile))
     always = list(pool.always(dtype))
     wanted = max(4, round(profile.cases * pool.share))
     cases: dict[Case, None] = dict.fromkeys(always)
@@ -109,7 +112,7 @@ def _settings(examples: int, *phases: Phase) -> settings:
 
 
 Value = TypeVar("Value")
-BYTES = 19
+BYTES = 21
 
 
 class Pick:
@@ -207,7 +210,21 @@ def _layer_cases(pick: Pick, dtype: str) -> Case:
     return replace(case, scale=scale, eps=case.eps / case.scale**2 * scale**2, steps=pick((2, 3, 4)))
 
 
+def _without(option: str, case: Case) -> Case:
+    """The case with eps or momentum 0, which is a value like any other."""
+    return replace(case, eps=0.0) if option == "eps" else replace(case, momentum=0.0)
+
+
 layers = Pool("layers", _layer_cases, share=0.3)
+zero_options = Pool(
+    "layers with zeros",
+    lambda pick, dtype: _without(pick(("eps", "momentum")), _layer_cases(pick, dtype)),
+    lambda dtype: [
+        _without(option, Case(dtype=dtype, shape=(4, 3), data="exact 3", eps=1.0, steps=2))
+        for option in ("eps", "momentum")
+    ],
+    share=0.15,
+)
 cumulative = Pool("cumulative", lambda pick, dtype: replace(_layer_cases(pick, dtype), steps=4), share=0.15)
 
 
@@ -263,9 +280,10 @@ def _accuracy_cases(pick: Pick, dtype: str) -> Case:
         seed=pick(SEEDS),
         location=ratio * scale,
         scale=scale,
-        eps=pick(_log_uniform(*epsilons)),
+        eps=pick(_log_uniform(*epsilons)) * pick((1.0, 0.7)),  # the second is exact in no dtype
         momentum=pick((0.1, 0.3, 0.9)),
         layout=pick(LAYOUTS),
+        dy_layout=pick(("", *LAYOUTS)),
     )
 
 
@@ -317,22 +335,42 @@ def _half_corners(dtype: str) -> list[Case]:
 half = Pool("half", _half_cases, _half_corners, share=0.3)
 
 
-def _extent_cases(dtype: str, longest: int) -> list[Case]:
-    """Long reductions, over space and over the batch, with a spike at their ends and at block boundaries."""
+def _spiky(dtype: str, shape: tuple[int, ...], place: int, seed: int) -> Case:
+    """One value that outweighs the others: a reduction that loses it shows."""
     # In float16 the spike is 64 and its square still fits, also beside the sum of all other squares.
     scale = 2.0**-8 if dtype == "float16" else 1.0
-    plain = Case(dtype=dtype, shape=(1, 2, longest), data="bell", scale=scale, eps=2.0**-20)
-    # The last; one in the last, partial block of 8; one beyond 65536 in a whole block; the ends of the first blocks.
-    places = (longest - 1, longest - 5, longest - 12, 0, 65535, longest // 2)
-    spikes = [replace(plain, data=f"spike at {p}", seed=i) for i, p in enumerate(places)]
-    spikes.append(replace(spikes[0], shape=(longest, 2)))
-    return spikes
+    return Case(dtype=dtype, shape=shape, data=f"spike at {place}", scale=scale, eps=2.0**-20, seed=seed)
+
+
+def _extent_cases(dtype: str, profile: Profile) -> list[Case]:
+    """Long reductions, over space and over the batch, with a spike at their ends and at block boundaries."""
+    longest = profile.longest
+    # The last; one in the last, partial block of 4, and of 8; one beyond 65536 in a whole block; ends of first blocks.
+    places = (longest - 1, longest - 2, longest - 5, longest - 12, 0, 65535, longest // 2)
+    spikes = [_spiky(dtype, (1, 2, longest), place, seed) for seed, place in enumerate(places)]
+    # 3001 leaves other remainders: each place is the first to be lost by whole blocks of 16, 32, 64, 256 and 1024.
+    spikes += [_spiky(dtype, (1, 2, 3001), place, 10) for place in (2995, 2980, 2950, 2850, 2500)]
+    return [*spikes, _spiky(dtype, (longest, 2), longest - 1, 0)]
 
 
 extent = Pool("extent", listed=_extent_cases)
 
 
-def _large_cases(dtype: str, _: int) -> list[Case]:
+def _shape_cases(dtype: str, profile: Profile) -> list[Case]:
+    """Each shape with plain data, and with a spike in its last place."""
+    layers = [shape for shape in LAYERS if math.prod(shape) <= profile.largest]
+    cases = []
+    for seed, shape in enumerate((*EDGES[: profile.edges], *layers)):
+        last = math.prod(shape) // shape[1] - 1
+        cases.append(Case(dtype=dtype, shape=shape, data="bell", location=1.0, eps=2.0**-10, seed=seed))
+        cases.append(_spiky(dtype, shape, last, seed))
+    return cases
+
+
+shapes = Pool("shapes", listed=_shape_cases)
+
+
+def _large_cases(dtype: str, _: Profile) -> list[Case]:
     """Exact data, doubled again and again until the values themselves would overflow."""
     last = math.floor(math.log2(FORMATS[dtype].largest / 10)) - 1  # no value of the pattern exceeds 10 deviations
     if dtype == "float64":

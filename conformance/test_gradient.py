@@ -4,28 +4,34 @@ import pytest
 
 from normspec.conformance import pools
 from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import EVALUATE_GRADIENTS, TRAIN_GRADIENTS
+from normspec.conformance.experiments import EVALUATE, EVALUATE_GRADIENTS, TRAIN, TRAIN_GRADIENTS
 
 
 @pytest.mark.claim("gradient.weight")
 def test_weight(check: Check) -> None:
     """Section 2: dweight is the sum of dy * x-hat over all but the channels, in training and in evaluation."""
-    check.formula(on(pools.exact, TRAIN_GRADIENTS, "dweight"), on(pools.exact, EVALUATE_GRADIENTS, "dweight"))
+    check.formula(
+        on(pools.exact, TRAIN_GRADIENTS, "dweight").beside(TRAIN, "y"),
+        on(pools.exact, EVALUATE_GRADIENTS, "dweight").beside(EVALUATE, "y"),
+    )
 
 
 @pytest.mark.claim("gradient.bias")
 def test_bias(check: Check) -> None:
     """Section 2: dbias is the sum of dy over all but the channels, in training and in evaluation."""
-    check.formula(on(pools.exact, TRAIN_GRADIENTS, "dbias"), on(pools.exact, EVALUATE_GRADIENTS, "dbias"))
+    check.formula(
+        on(pools.exact, TRAIN_GRADIENTS, "dbias").beside(TRAIN, "y"),
+        on(pools.exact, EVALUATE_GRADIENTS, "dbias").beside(EVALUATE, "y"),
+    )
 
 
 @pytest.mark.claim("gradient.input")
 def test_input(check: Check) -> None:
     """[1] section 3: dx is the full derivative, through mean and variance."""
-    check.formula(on(pools.exact, TRAIN_GRADIENTS, "dx"))
+    check.formula(on(pools.exact, TRAIN_GRADIENTS, "dx").beside(TRAIN, "y"))
 
 
 @pytest.mark.claim("gradient.evaluation")
 def test_evaluation(check: Check) -> None:
     """Section 2: in evaluation the statistics are constants, dx = weight * dy / sqrt(running_var + eps)."""
-    check.formula(on(pools.exact, EVALUATE_GRADIENTS, "dx"))
+    check.formula(on(pools.exact, EVALUATE_GRADIENTS, "dx").beside(EVALUATE, "y"))

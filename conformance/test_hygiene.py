@@ -13,9 +13,10 @@ from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, NotOffered, call
 from normspec.conformance.arithmetic import GRADES, numpy_dtype, parameter_dtype
 from normspec.conformance.cases import Case
-from normspec.conformance.checking import Check
+from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import (
     EVALUATE,
+    EVALUATE_GRADIENTS,
     STATE,
     TRAIN,
     TRAIN_GRADIENTS,
@@ -25,7 +26,7 @@ from normspec.conformance.experiments import (
     run_gradients,
     run_train,
 )
-from normspec.conformance.prediction import evaluate, train, train_gradients
+from normspec.conformance.prediction import evaluate, train
 
 AnyArray = NDArray[Any]
 NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")
@@ -129,23 +130,52 @@ def test_dtype_shape(check: Check) -> None:
 def test_layouts(check: Check) -> None:
     """Good practice: how an array lies in memory changes nothing beyond rounding."""
 
-    def results(backend: Backend, case: Case) -> dict[str, AnyArray]:
-        found = dict(run_train(backend, case, given(case)))
-        found["evaluation"] = run_evaluate(backend, case, given(case))["y"]
-        with suppress(NotOffered):
-            found["dx"] = run_gradients(backend, case, given(case), "train_gradients")["dx"]
+    def forward(backend: Backend, case: Case) -> dict[str, AnyArray]:
+        return {
+            **run_train(backend, case, given(case)),
+            "evaluation": run_evaluate(backend, case, given(case))["y"],
+        }
+
+    def backward(backend: Backend, case: Case) -> dict[str, AnyArray]:
+        found: dict[str, AnyArray] = {}
+        for method in ("train_gradients", "evaluate_gradients"):
+            with suppress(NotOffered):
+                results = run_gradients(backend, case, given(case), method)
+                found.update({f"{name} of {method}": value for name, value in results.items()})
         return found
 
     def refutation(backend: Backend, case: Case) -> str:
         for layout in ("channels last", "transposed", "strided", "zero stride"):
             data = "overlapping" if layout == "zero stride" else case.data
-            plain = replace(case, data=data, layout="contiguous")
-            apart = _distance(check, plain, results(backend, plain), results(backend, replace(plain, layout=layout)))
+            plain = replace(case, data=data, layout="contiguous", dy_layout="contiguous")
+            other = replace(plain, layout=layout)
+            apart = _distance(check, plain, forward(backend, plain), forward(backend, other))
             if apart:
                 return f"a layout is misread: {layout}: {apart}"
+            right = backward(backend, plain)
+            # x and dy in memory alike, and each otherwise than the other
+            for misplaced in (replace(other, dy_layout=""), other, replace(plain, dy_layout=layout)):
+                if misplaced.dy_layout == "zero stride":
+                    continue  # dy is not a repetition
+                if apart := _distance(check, plain, right, backward(backend, misplaced)):
+                    told = f"x {misplaced.layout}, dy {misplaced.dy_layout or misplaced.layout}"
+                    return f"a layout is misread: {told}: {apart}"
         return ""
 
     check.holds(pools.few, refutation)
+
+
+@pytest.mark.claim("hygiene.every-shape")
+def test_every_shape(check: Check) -> None:
+    """Section 2: the formulas hold at every size, at the edges of tiles and in the layers of real networks."""
+    every = [a.grade for a in GRADES[check.dtype] if a.grade != "narrow sums"]
+    check.grade(
+        on(pools.shapes, TRAIN, "y", *STATE),
+        on(pools.shapes, EVALUATE, "y"),
+        on(pools.shapes, TRAIN_GRADIENTS, "dx", "dweight", "dbias"),
+        on(pools.shapes, EVALUATE_GRADIENTS, "dx", "dweight", "dbias"),
+        accepted=every,
+    )
 
 
 @pytest.mark.claim("hygiene.deterministic")
@@ -191,7 +221,30 @@ def test_nan_contained(check: Check) -> None:
         y = run_evaluate(backend, case, given(case)._replace(x=x))["y"].astype(np.float64)
         if not np.isfinite(y[1:]).all() or not np.isfinite(y[:, 1:]).all():
             return "spreads to other channels: evaluation of one sample's NaN is not finite elsewhere"
-        return "" if np.isnan(y[0, 0]).all() else "is hidden: evaluation of NaN is a number"
+        if not np.isnan(y[0, 0]).all():
+            return "is hidden: evaluation of NaN is a number"
+        with suppress(NotOffered):
+            return in_gradients(backend, case)
+        return ""
+
+    def in_gradients(backend: Backend, case: Case) -> str:
+        """The same of gradients: what reads a NaN shows it, in its own channel."""
+        for poisoned, method, shown in (
+            ("x", "train_gradients", ("dx", "dweight")),
+            ("dy", "train_gradients", ("dx", "dweight", "dbias")),
+            ("dy", "evaluate_gradients", ("dweight", "dbias")),
+        ):
+            values = given(case)
+            array = getattr(values, poisoned).copy()
+            array[0, 0] = np.nan
+            got = run_gradients(backend, case, values._replace(**{poisoned: array}), method)
+            for name in ("dx", "dweight", "dbias"):
+                by_channel = np.moveaxis(got[name].astype(np.float64), 1, 0) if name == "dx" else got[name]
+                if not np.isfinite(by_channel[1:].astype(np.float64)).all():
+                    return f"spreads to other channels: NaN in {poisoned}, {name} of {method} is not finite elsewhere"
+                if name in shown and not np.isnan(by_channel[0].astype(np.float64)).all():
+                    return f"is hidden: NaN in {poisoned}, {name} of {method} is a number"
+        return ""
 
     check.holds(pools.few, refutation)
 
@@ -227,9 +280,10 @@ def _distance(check: Check, case: Case, one: Mapping[str, AnyArray], other: Mapp
 def _bound(check: Check, case: Case, name: str) -> NDArray[np.float64]:
     """For one side, under the rules that the backend follows, in the coarsest arithmetic of the dtype."""
     coarsest = GRADES[case.dtype][-1]
-    if name == "dx":
-        rules = check.rules(TRAIN_GRADIENTS, name)
-        return train_gradients(given(case), rules, coarsest, eps=case.eps)[name].bound
+    quantity, _, method = name.partition(" of ")
+    if method:
+        experiment = TRAIN_GRADIENTS if method == TRAIN_GRADIENTS.name else EVALUATE_GRADIENTS
+        return experiment.predict(case, check.rules(experiment, quantity), coarsest, {})[quantity].bound
     if name == "evaluation":
         return evaluate(given(case), check.rules(EVALUATE, "y"), coarsest, eps=case.eps)["y"].bound
     rules = check.rules(TRAIN, name)

@@ -31,10 +31,16 @@ def test_within_bound(check: Check) -> None:
     """Section 3: every result, on plain and on hostile data, is within the derived bound of the dtype's arithmetic."""
     every = [a.grade for a in GRADES[check.dtype] if a.grade != "narrow sums"]
     check.grade(
-        on(pools.accuracy, TRAIN, *FORWARD),
-        on(pools.accuracy, EVALUATE, "y"),
-        on(pools.accuracy, TRAIN_GRADIENTS, *GRADIENTS),
-        on(pools.accuracy, EVALUATE_GRADIENTS, *GRADIENTS),
+        *(
+            question
+            for pool in (pools.exact, pools.accuracy)
+            for question in (
+                on(pool, TRAIN, *FORWARD),
+                on(pool, EVALUATE, "y"),
+                on(pool, TRAIN_GRADIENTS, *GRADIENTS),
+                on(pool, EVALUATE_GRADIENTS, *GRADIENTS),
+            )
+        ),
         accepted=every,
     )
 
@@ -90,6 +96,8 @@ def test_large_finite(check: Check) -> None:
             return ""
         if not case.size * abs(x).max() ** 2 < widest / 8:
             return ""  # squares overflow in the widest arithmetic that the claim asks for
+        if not reached:
+            return f"y is not right even at a deviation of {case.scale:g}"
         return f"squares overflow early: y is not finite or not right at a deviation of {case.scale:g}"
 
     check.holds(pools.large, refutation)

@@ -361,11 +361,19 @@ AFFINE_GRADIENTS: dict[str, Callable[[Array, Array, Array, Array], tuple[Array, 
 
 
 def _partial_statistics(x: Array, axes: tuple[int, ...], size: int, counted: str) -> Groups:
-    """The statistics where both sums lose the tail of the longest axis they run over, while the divisor stays m."""
+    """The statistics where both sums lose an end of the longest axis they run over, while the divisor stays m."""
     axis = max(axes, key=lambda a: x.shape[a], default=0)
-    length = x.shape[axis]
-    kept = {"all but the last": length - 1, "whole blocks of 8": length // 8 * 8, "the first 65536": 65536}[counted]
-    seen = (np.arange(length) < kept).reshape([length if a == axis else 1 for a in range(x.ndim)])
+    length, places = x.shape[axis], np.arange(x.shape[axis])
+    match counted.split():
+        case ["whole", "blocks", "of", block]:
+            kept = places < length // int(block) * int(block)
+        case ["the", "first", count]:
+            kept = places < int(count)
+        case [*_, "first"]:
+            kept = places > 0
+        case _:
+            kept = places < length - 1
+    seen = kept.reshape([length if a == axis else 1 for a in range(x.ndim)])
     mean = mean_over(x * seen, axes)
     return Groups(mean, mean_over((x - mean) ** 2 * seen, axes), x - mean, size)
 

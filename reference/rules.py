@@ -10,7 +10,11 @@ class Rules:
 
     # Section 2: the statistics of a training batch.
     axes: Literal["channel", "tensor", "sample and channel", "position", "last axis", "sample"] = "channel"
-    counted: Literal["all", "all but the last", "whole blocks of 8", "the first 65536"] = "all"
+    counted: Literal[
+        "all", "all but the last", "all but the first",
+        "whole blocks of 4", "whole blocks of 8", "whole blocks of 16", "whole blocks of 32", "whole blocks of 64",
+        "whole blocks of 256", "whole blocks of 1024", "the first 1024", "the first 4096", "the first 65536",
+    ] = "all"  # fmt: skip
     training_statistics: Literal["batch", "running before", "running after"] = "batch"
 
     # Section 2: the normalized value, and what the parameters do to it.

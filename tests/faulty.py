@@ -119,15 +119,16 @@ def _rounded(results, *like):
         return tuple(np.array(r.astype(a.dtype)) for r, a in zip(results, like, strict=True))
 
 
-def following(rival: Rival) -> RulesBackend:
-    """The backend that follows a rival which is a formula; one that needs memory shows it in its layer alone."""
-    return RulesBackend(layer_rules=rival.rules()) if rival.layer else RulesBackend(rival.rules())
+def following(rival: Rival, *, in_layer: bool = False) -> RulesBackend:
+    """The backend that follows a rival which is a formula: everywhere, or in its layer alone."""
+    return RulesBackend(layer_rules=rival.rules()) if in_layer else RulesBackend(rival.rules())
 
 
 for _claim in CLAIMS.values():
     for _rival in _claim.rivals:
-        if _rival.change:
-            FAULTS[_claim.id, _rival.name] = partial(following, _rival)
+        if _rival.change:  # what needs memory, only a layer can show
+            _in_layer = _rival.layer or _claim.id.startswith("layer.")
+            FAULTS[_claim.id, _rival.name] = partial(following, _rival, in_layer=_in_layer)
 
 
 def fault(claim: str, rival: str) -> Callable[[type], type]:
@@ -167,6 +168,20 @@ class StartsWithAnotherBias(_OtherLayer):
     """The bias starts at 0.1."""
 
     change = {"bias": 0.1}
+
+
+@fault("running.initial", "variance not 1")
+class StartsWithAnotherVariance(_OtherLayer):
+    """The running variance starts at 0.5."""
+
+    change = {"running_var": 0.5}
+
+
+@fault("running.initial", "mean not 0")
+class StartsWithAnotherMean(_OtherLayer):
+    """The running mean starts at 1."""
+
+    change = {"running_mean": 1.0}
 
 
 @fault("running.single-value", "NaN or inf in the state")
@@ -414,6 +429,16 @@ class IgnoresStrides(NumPy):
     def train(self, x, *rest, **options):
         memory = np.lib.stride_tricks.as_strided(x, (x.size,), (x.itemsize,)) if 0 not in x.strides else x.ravel()
         return super().train(memory.reshape(x.shape), *rest, **options)
+
+
+@fault("hygiene.every-shape", "wrong in some shapes")
+class ForgetsChannels(NumPy):
+    """Leaves channels beyond the first 64 as they are."""
+
+    def evaluate(self, x, *rest, **options):
+        y = super().evaluate(x, *rest, **options)
+        y[:, 64:] = x[:, 64:]
+        return y
 
 
 @fault("hygiene.deterministic", "differs from run to run")

@@ -1,0 +1,27 @@
+"""Sections 2 and 3: the layer that a framework builds around its operation."""
+
+import pytest
+
+from normspec.conformance import pools
+from normspec.conformance.checking import Check, on
+from normspec.conformance.experiments import EVALUATE, LAYER, TRAIN
+
+OPERATION = {
+    "y": (TRAIN, "y"),
+    "running_mean": (TRAIN, "running_mean"),
+    "running_var": (TRAIN, "running_var"),
+    "evaluation": (EVALUATE, "y"),
+}
+"""For what a layer gives: the experiment and quantity that show it without a layer."""
+
+
+@pytest.mark.claim("layer.follows-operation")
+def test_follows_operation(check: Check) -> None:
+    """Section 3 (code): a layer does what its operation does, with the eps and momentum it was built with."""
+    check.formula(
+        *(
+            on(pool, LAYER, quantity, refusable=pool is pools.zero_options).beside(*operation)
+            for pool in (pools.layers, pools.zero_options)
+            for quantity, operation in OPERATION.items()
+        )
+    )
