@@ -22,8 +22,9 @@ class Case:
 
     shape: (N, C, *spatial). data: how the values are spread, see `_patterns` and `_EXACT`. seed: for all that is
     random. location, scale: mean and standard deviation of x, up to a factor of a few by channel. eps, momentum: as
-    handed over. layout: of x in memory, and of dy unless dy_layout gives another. parameters: "any" weight and bias, "unit" (1 and 0), or the pair that
-    undoes the normalization. steps: batches in a row, where a layer is trained or a batch repeated.
+    handed over. layout: of x in memory, and of dy unless dy_layout gives another. parameters: "any" weight and bias,
+    "unit" (1 and 0), or the pair that undoes the normalization. steps: batches in a row, where a layer is trained or a
+    batch repeated.
     """
 
     dtype: str

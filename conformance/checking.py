@@ -28,6 +28,7 @@ from normspec.conformance.experiments import (
     TRAIN_GRADIENTS,
     Experiment,
     Trace,
+    undisturbed,
 )
 from normspec.conformance.judging import (
     Evidence,
@@ -102,7 +103,9 @@ class Laboratory:
             pool = pools.layers if experiment.layer else pools.exact
             outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
             seen = tuple(o for o in outcomes if isinstance(o, Observation))
-            self._explained[key] = explanation(dtype, Evidence(experiment, (quantity,), seen), apart_from)
+            forward = {TRAIN_GRADIENTS.name: TRAIN, EVALUATE_GRADIENTS.name: EVALUATE}.get(experiment.name)
+            likely = self.choices(backend, dtype, forward, "y", apart_from) if forward else ()
+            self._explained[key] = explanation(dtype, Evidence(experiment, (quantity,), seen), apart_from, likely)
         return self._explained[key]
 
     def choices(
@@ -279,9 +282,10 @@ class Check:
         """The claim that fails for what the evidence follows from, if no formula explains it."""
         for experiment, quantity in roots:
             there = _HOMES.get((experiment.name, quantity), "")
-            if there not in ("", self.claim.id):
-                if self.laboratory.explanation(self.backend, self.dtype, experiment, quantity) is None:
-                    return there
+            if there in ("", self.claim.id):
+                continue
+            if self.laboratory.explanation(self.backend, self.dtype, experiment, quantity) is None:
+                return there
         return ""
 
     def _in_context(self, evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -412,8 +416,10 @@ class Check:
             cases = pools.draw(question.pool, self.dtype, self.laboratory.profile, self.laboratory.seed)
             for rival in self.claim.rivals:
                 for case in cases:
-                    told = question.experiment.predict(case, rival.rules(), GRADES[self.dtype][0], {})
-                    seen = [Observation(case, {name: expected.value for name, expected in told.items()})]
+                    trace = undisturbed(case) if question.experiment.layer else {}
+                    told = question.experiment.predict(case, rival.rules(), GRADES[self.dtype][0], trace)
+                    results = {name: expected.value for name, expected in told.items()}
+                    seen = [Observation(case, {**trace, **results})]
                     one = [Evidence(question.experiment, question.quantities, tuple(seen))]
                     if not agreement(one, (), GRADES[self.dtype][0]).holds:
                         names.add(rival.name)

@@ -495,7 +495,7 @@ _ALL = (
     Claim(
         "hygiene.every-shape",
         "section 2",
-        "Rank, batch size, channels and length change nothing: the formulas hold at every size, those of real layers too.",
+        "Rank, batch size, channels and length change nothing: the formulas hold at every size, as in real layers.",
         _mistakes("wrong in some shapes"),
         hint="the shapes named: the edges of tiles, vector widths and special paths",
     ),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normspec import reference
 from normspec.conformance import prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, call, told
 from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
@@ -307,6 +308,17 @@ def _predict_layer(
         frozen = Expected(settled[name], np.zeros(channels))
         expected[f"{name} after evaluation@"] = frozen if rules.evaluation_state == "frozen" else after[name]
     return expected
+
+
+def undisturbed(case: Case) -> dict[str, Array]:
+    """The state of a layer that follows the article without any rounding, after every step."""
+    state = [np.zeros(case.shape[1]), np.ones(case.shape[1])]
+    trace = {f"{name}@0": value for name, value in zip(STATE, state, strict=True)}
+    for step, batch in enumerate(batches(case), 1):
+        given_now = (batch.x, batch.weight, batch.bias, *state)
+        _, *state = reference.train(*given_now, momentum=case.momentum, eps=case.eps)
+        trace.update({f"{name}@{step}": value for name, value in zip(STATE, state, strict=True)})
+    return trace
 
 
 LAYER = Experiment(

@@ -8,7 +8,7 @@ conforms in the claim on gradients if its gradients are those of its own forward
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -238,16 +238,20 @@ def split(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> tuple[list[Ca
     return list(wrong), [case for case in seen if case not in wrong]
 
 
-def explanation(dtype: str, evidence: Evidence, apart_from: frozenset[str] = frozenset()) -> tuple[Rival, ...] | None:
+def explanation(
+    dtype: str, evidence: Evidence, apart_from: frozenset[str] = frozenset(), likely: tuple[Rival, ...] = ()
+) -> tuple[Rival, ...] | None:
     """The fewest choices that explain one experiment: none if the article does, else up to three; None if none do.
 
-    The fields of Rules in `apart_from` are left as the article has them.
+    The fields of Rules in `apart_from` are left as the article has them. `likely` is tried before the others.
     """
     grades = _formula_grades(dtype)
     if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
         return ()
     telling = _telling_first([evidence], grades[0])
-    for rivals, arithmetic in _in_company(_bystanders(apart_from, telling, grades[0]), grades, 3):
+    others = _bystanders(apart_from, telling, grades[0])
+    guesses = ((likely, arithmetic) for arithmetic in grades if likely)
+    for rivals, arithmetic in chain(guesses, _in_company(others, grades, 2 if likely or len(others) > 30 else 3)):
         seen = agreement(telling, rivals, arithmetic)
         if seen.holds and seen.decided:
             return rivals
@@ -294,7 +298,7 @@ def _bystanders(apart_from: frozenset[str], evidence: Sequence[Evidence], arithm
     others: dict[tuple[tuple[str, object], ...], Rival] = {}
     for other in CLAIMS.values():
         for rival in other.rivals:
-            if rival.change and not rival.fields & apart_from:
+            if rival.change and not rival.fields & {*apart_from, "counted"}:  # how long sums end is told by long sums
                 others.setdefault(rival.change, rival)  # a formula goes by the name that its first claim gives it
     return [rival for rival in others.values() if _shows(rival, evidence, arithmetic)]
 
@@ -379,7 +383,7 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
                 worst=seen.worst,
                 refuted=refuted,
             )
-        words = f"computes in a coarser grade: {grade}"
+        words = _COARSER.get(grade, f"computes in a coarser grade: {grade}")
         return Verdict(kind=Kind.DEVIATES, rival=grade, words=words, cases=cases, worst=seen.worst)
     if any(r.name == _NEGATIVE for r in claim.rivals) and _nan_only(evidence, dtype):
         return Verdict(kind=Kind.DEVIATES, rival=_NEGATIVE, words=_NEGATIVE, cases=cases)
@@ -411,6 +415,7 @@ def _decides(evidence: Sequence[Evidence], finest: Arithmetic, arithmetic: Arith
     return True
 
 
+_COARSER = {"narrow sums": "its errors are those of sums, or of an approximate root, in a narrower dtype"}
 _NEGATIVE = "NaN from a negative variance"
 _SOME_SHAPES = "wrong in some shapes"
 

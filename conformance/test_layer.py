@@ -20,8 +20,8 @@ def test_follows_operation(check: Check) -> None:
     """Section 3 (code): a layer does what its operation does, with the eps and momentum it was built with."""
     check.formula(
         *(
-            on(pool, LAYER, quantity, refusable=pool is pools.zero_options).beside(*operation)
-            for pool in (pools.layers, pools.zero_options)
+            on(pool, LAYER, quantity, refusable=pool is not pools.layers).beside(*operation)
+            for pool in (pools.layers, pools.zero_eps_layers, pools.keeping_layers)
             for quantity, operation in OPERATION.items()
         )
     )
