@@ -23,8 +23,9 @@ from normspec.conformance.verdicts import Counterexample, Kind, Verdict
 from normspec.reference import ARTICLE, Rules
 
 
-class Observation(NamedTuple):
-    """A case and the trace it left."""
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """A case and the trace it left; only itself is equal to it."""
 
     case: Case
     trace: Trace
@@ -46,10 +47,10 @@ class Evidence:
         self, observation: Observation, rivals: Sequence[Rival], arithmetic: Arithmetic
     ) -> Iterator[tuple[str, Expected]]:
         """Every predicted array that bears on the claim, by name, under the base with the choices of `rivals`."""
-        case, trace = observation
+        case = observation.case
         rules = reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), ARTICLE)
         predicted = (
-            self.experiment.predict(case, rules, arithmetic, trace)
+            _of_layer(self.experiment, observation, rules, arithmetic)
             if self.experiment.layer
             else _predicted(self.experiment, case, rules, arithmetic)
         )
@@ -60,10 +61,17 @@ class Evidence:
 
 @lru_cache(maxsize=20_000)
 def _predicted(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
-    """Predictions are shared by all claims and backends; those of a layer depend on its trace and are not."""
+    """Predictions are shared by all claims and backends; those of a layer depend on its trace, by all claims."""
     if case.elements > LARGE:
         return _large(experiment, case, rules, arithmetic)
     return experiment.predict(case, rules, arithmetic, {})
+
+
+@lru_cache(maxsize=10_000)
+def _of_layer(
+    experiment: Experiment, observation: Observation, rules: Rules, arithmetic: Arithmetic
+) -> Mapping[str, Expected]:
+    return experiment.predict(observation.case, rules, arithmetic, observation.trace)
 
 
 @lru_cache(maxsize=2)
@@ -168,8 +176,10 @@ def judge_formula(
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
     grades = _formula_grades(dtype)
     undecided, finer = None, grades
+    elsewhere = {rival.change for part in context for rival in part.beside}
+    other_rivals = [r for r in rivals if r.change not in elsewhere]  # what is done elsewhere is no rival here
     for arithmetic in grades if context else ():
-        if (verdict := _explained(context, rivals, (), arithmetic, cases)) is not None:
+        if (verdict := _explained(context, other_rivals, (), arithmetic, cases)) is not None:
             if verdict.kind == Kind.CONFORMS:
                 return replace(verdict, words="agrees on all cases, given what the backend does elsewhere")
             undecided = verdict if verdict.kind == Kind.INCONCLUSIVE else None
@@ -183,8 +193,11 @@ def judge_formula(
             break
     evidence = _telling_first(evidence, grades[0])
     others = _bystanders(claim.fields, evidence, grades[0])
-    excuses = established()
-    for bystanders, arithmetic in _in_company([r for r in others if r in excuses], finer, 4):
+    excuses, found = established(), explanations()
+    excused = [r for r in others if r in excuses]
+    likely = dict.fromkeys(tuple(r for r in together if r in excused) for together in found)
+    companies = ((company, arithmetic) for company in likely if company for arithmetic in finer)
+    for bystanders, arithmetic in chain(companies, _in_company(excused, finer, 2)):
         verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
         if verdict is not None and verdict.kind != Kind.INCONCLUSIVE:
             return verdict
@@ -192,14 +205,13 @@ def judge_formula(
     for bystanders, arithmetic in () if undecided else _in_company(others, finer, 1):
         if (verdict := _explained(evidence, rivals, bystanders, arithmetic, cases)) is not None:
             return _deviating(verdict, [*(b.name for b in bystanders), verdict.rival])
-    for found in () if undecided else explanations():
+    for together in () if undecided else found:
         for arithmetic in finer:
-            seen = agreement(evidence, found, arithmetic)
+            seen = agreement(evidence, together, arithmetic)
             if seen.holds and seen.decided:
-                own_first = sorted(found, key=lambda rival: not rival.fields <= claim.fields)
-                return _deviating(
-                    Verdict(kind=Kind.DEVIATES, cases=cases, worst=seen.worst), [r.name for r in own_first]
-                )
+                named = [r.name for r in together if r.fields <= claim.fields or r not in excuses]
+                verdict = Verdict(kind=Kind.DEVIATES, cases=cases, worst=seen.worst)
+                return _deviating(verdict, named or [r.name for r in together])
     if undecided is None:  # another claim's rival about the same choice contradicts this claim, and names the deviation
         kin = [r for c in CLAIMS.values() for r in c.rivals if r.change and r.fields <= claim.fields]
         unique = {r.change: r for r in kin if r.change not in {own.change for own in rivals}}
@@ -269,12 +281,16 @@ def _formula_grades(dtype: str) -> list[Arithmetic]:
 def _in_company(
     others: Sequence[Rival], grades: Sequence[Arithmetic], most: int
 ) -> Iterator[tuple[tuple[Rival, ...], Arithmetic]]:
-    """Up to `most` choices of `others` about different fields, the fewest first: one in every grade, more in two."""
-    for count in range(1, most + 1):
-        for arithmetic in grades if count == 1 else dict.fromkeys((grades[0], grades[-1])):
-            for chosen in combinations(others, count):
-                if len(frozenset().union(*(r.fields for r in chosen))) == count:
-                    yield chosen, arithmetic
+    """Up to `most` choices of `others` about different fields: one in every grade, then more, in two of them.
+
+    More in a fine grade go before fewer in a coarse one, whose bounds may hide a choice.
+    """
+    plan = [(1, a) for a in grades]
+    plan += [(count, a) for a in dict.fromkeys((grades[0], grades[-1])) for count in range(2, most + 1)]
+    for count, arithmetic in plan:
+        for chosen in combinations(others, count):
+            if len(frozenset().union(*(r.fields for r in chosen))) == count:
+                yield chosen, arithmetic
 
 
 def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Evidence]:

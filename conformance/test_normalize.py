@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from normspec.conformance import pools
-from normspec.conformance.adapters import Backend
+from normspec.conformance.adapters import Backend, NotOffered
 from normspec.conformance.arithmetic import coarsest
 from normspec.conformance.bounds import ROOT_STEPS
-from normspec.conformance.cases import Case
+from normspec.conformance.cases import Array, Case
 from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import COUPLING, LAYER, MOMENTS, TRAIN, new_layer, run_layer
-from normspec.reference import Rules, inverse_root
+from normspec.reference import Rules, train
 
 
 @pytest.mark.claim("normalize.uses-batch-statistics")
@@ -33,17 +33,6 @@ def test_eps_inside_root(check: Check) -> None:
     check.formula(on(pools.exact, TRAIN, "y"), on(pools.zero_eps, TRAIN, "y", refusable=True))
 
 
-def eps_of(root: float, var: float, rules: Rules) -> float:
-    """The eps with which a variance has this inverse root, under the rules found."""
-    if rules.eps_rule == "inside":
-        return root**-2 - var
-    low, high = 1e-30, 1e3
-    while high / low > 1 + 1e-12:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if inverse_root(np.array(var), middle, rules) > root else (low, middle)
-    return low
-
-
 @pytest.mark.claim("normalize.eps-default")
 def test_eps_default(check: Check) -> None:
     """Section 3 (code): a layer built without eps uses 1e-5."""
@@ -51,14 +40,31 @@ def test_eps_default(check: Check) -> None:
     def find(backend: Backend) -> tuple[float, float]:
         # var is about eps, so that eps shows in y with the full precision of the dtype.
         case = Case(dtype=check.dtype, shape=(4, 1), data="exact 3", scale=2.0**-9)
-        x, var = 2.0**-9 * np.array([[-3.0], [1.0], [1.0], [1.0]]), 3 * 2.0**-18
-        y = run_layer(new_layer(backend, case).train, case, x).astype(np.float64)
-        eps = eps_of(float(y[0, 0] / x[0, 0]), var, check.rules(LAYER, "y"))
-        arithmetic = coarsest(check.dtype)
-        # y is off by its own rounding and that of the root: twice that, relative to var + eps, in eps.
-        return eps, 2 * (arithmetic.result.roundoff + (ROOT_STEPS + 8) * arithmetic.steps) * (var + abs(eps)) * 1.01
+        x = 2.0**-9 * np.array([[-3.0], [1.0], [1.0], [1.0]])
+        y = float(run_layer(new_layer(backend, case).train, case, x)[0, 0])
+        rules, arithmetic = check.rules(LAYER, "y"), coarsest(check.dtype)
+        # How far rounding may move y, on both of its sides.
+        reach = (arithmetic.result.roundoff + (ROOT_STEPS + 8) * arithmetic.steps) * abs(y)
+        eps, low, high = (eps_behind(y + error, x, rules) for error in (0.0, -reach, reach))
+        return eps, 1.01 * max(abs(low - eps), abs(high - eps))
 
     check.value(1e-5, find, of=(LAYER, "y"))
+
+
+def eps_behind(first: float, x: Array, rules: Rules) -> float:
+    """The eps with which a new layer gives `first` as the first of its results, under the rules found."""
+    one, zero = np.ones(1), np.zeros(1)
+
+    def size(eps: float) -> float:
+        return abs(float(train(x, one, zero, zero, one, momentum=0.1, eps=eps, rules=rules)[0][0, 0]))
+
+    low, high = 1e-30, 1e3
+    if size(low) == size(high):
+        raise NotOffered("eps does not show in y")
+    while high / low > 1 + 1e-12:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if size(middle) > abs(first) else (low, middle)
+    return low
 
 
 @pytest.mark.claim("normalize.centered")
