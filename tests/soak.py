@@ -1,7 +1,7 @@
 """A long run of sound implementations, for alarms: `python tests/soak.py --profile thorough --seeds 3`.
 
-Claims whose cases are the same for every seed are judged once. Prints how many cases were judged and the largest error over bound by dtype and quantity; exit status 1 if any check did
-not conform.
+Claims whose cases are the same for every seed are judged once. Prints how many cases were judged and the largest error
+over bound by dtype and quantity; exit status 1 if any check did not conform.
 """
 
 import argparse
