@@ -18,7 +18,6 @@ from normspec.conformance.experiments import (
     EVALUATE,
     EVALUATE_GRADIENTS,
     FRESH,
-    LARGE,
     LAYER,
     MOMENTS,
     REGROUPED,
@@ -39,6 +38,7 @@ from normspec.conformance.judging import (
     judge_formula,
     judge_grade,
 )
+from normspec.conformance.memory import LARGE
 from normspec.conformance.pools import Pool, Profile
 from normspec.conformance.verdicts import Counterexample, Kind, Verdict, worst_of
 from normspec.reference import ARTICLE, Rules

@@ -6,7 +6,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,12 @@ from normspec.conformance import prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, call, told
 from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs, inputs, laid_out
+from normspec.conformance.memory import kept_by_size
 from normspec.conformance.prediction import Expected
 from normspec.reference import Rules
 
 Trace = Mapping[str, NDArray[Any]]
 STATE = ("running_mean", "running_var")
-LARGE = 20_000
-"""Elements of x from which on few things are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +35,13 @@ class Experiment:
     """Whether the framework's layer is questioned, rather than its operation."""
 
 
+@kept_by_size(4096)
 def given(case: Case) -> Inputs:
     """The arrays of a case, made once and not to be written to."""
-    return _large(case) if case.elements > LARGE else _small(case)
-
-
-@lru_cache(maxsize=4096)
-def _small(case: Case) -> Inputs:
     made = inputs(case)
     for array in made:
         array.flags.writeable = False
     return made
-
-
-@lru_cache(maxsize=2)
-def _large(case: Case) -> Inputs:
-    return _small.__wrapped__(case)
 
 
 def handed_over(case: Case, values: Inputs) -> list[NDArray[Any]]:

@@ -17,7 +17,8 @@ from normspec.conformance.arithmetic import GRADES, Arithmetic
 from normspec.conformance.cases import Array, Case
 from normspec.conformance.claims import CLAIMS, Claim, Rival
 from normspec.conformance.commonality import in_common
-from normspec.conformance.experiments import LARGE, Experiment, Trace
+from normspec.conformance.experiments import Experiment, Trace
+from normspec.conformance.memory import kept_by_size
 from normspec.conformance.prediction import Expected
 from normspec.conformance.verdicts import Counterexample, Kind, Verdict
 from normspec.reference import ARTICLE, Rules
@@ -52,18 +53,16 @@ class Evidence:
         predicted = (
             _of_layer(self.experiment, observation, rules, arithmetic)
             if self.experiment.layer
-            else _predicted(self.experiment, case, rules, arithmetic)
+            else _predicted(case, self.experiment, rules, arithmetic)
         )
         for name, expected in predicted.items():
             if name.partition("@")[0] in self.quantities:
                 yield name, expected
 
 
-@lru_cache(maxsize=20_000)
-def _predicted(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
+@kept_by_size(20_000)
+def _predicted(case: Case, experiment: Experiment, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
     """Predictions are shared by all claims and backends; those of a layer depend on its trace, by all claims."""
-    if case.elements > LARGE:
-        return _large(experiment, case, rules, arithmetic)
     return experiment.predict(case, rules, arithmetic, {})
 
 
@@ -72,11 +71,6 @@ def _of_layer(
     experiment: Experiment, observation: Observation, rules: Rules, arithmetic: Arithmetic
 ) -> Mapping[str, Expected]:
     return experiment.predict(observation.case, rules, arithmetic, observation.trace)
-
-
-@lru_cache(maxsize=2)
-def _large(experiment: Experiment, case: Case, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
-    return experiment.predict(case, rules, arithmetic, {})
 
 
 def ratios(got: Array, expected: Expected) -> Array:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table  # imported where a table is drawn: it takes a tenth of a second
 
 LEGEND = (
-    "In bounds: how far the first case that refutes a rival is from it. finer: a finer grade agrees. not seen: looked for "
-    "in every case. left: the data cannot exclude it. followed: the backend does so. -: not judged."
+    "In bounds: how far the first case that refutes a rival is from it. finer: a finer grade agrees. not seen: looked "
+    "for in every case. left: the data cannot exclude it. followed: the backend does so. -: not judged."
 )
 
 
