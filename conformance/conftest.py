@@ -15,6 +15,7 @@ from normspec.conformance import script
 from normspec.conformance.cells import Cell
 from normspec.conformance.checking import Check
 from normspec.conformance.claims import CLAIMS
+from normspec.conformance.isolation import Limits
 from normspec.conformance.matrix import LEGEND, Matrix
 from normspec.conformance.suite import Suite, UsageProblem
 
@@ -36,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--profile", default="default", help="how many cases: quick, default or thorough")
     group.addoption("--seed", type=int, help="draw other cases than the fixed ones of every run")
+    group.addoption("--hang-after", type=float, default=60.0, metavar="SECONDS", help="how long one call may take")
+    group.addoption(
+        "--memory", type=float, default=8.0, metavar="GIB", help="how much a backend may allocate (on Linux)"
+    )
+    group.addoption("--in-process", action="store_true", help="run backends in pytest's own process, for a debugger")
     group.addoption("--results", metavar="FILE", help="write results.json here")
     group.addoption("--matrix", metavar="FILE", help="write the matrix as Markdown here")
     group.addoption("--scripts", metavar="DIR", help="where failures leave their stand-alone scripts")
@@ -46,13 +52,20 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if option.help:
         return
+    in_process = option.in_process or option.usepdb or option.trace
     try:
         suite = Suite.from_options(
-            backends=option.backend, claims=option.claim, dtypes=option.dtype, profile=option.profile, seed=option.seed
+            backends=option.backend,
+            claims=option.claim,
+            dtypes=option.dtype,
+            profile=option.profile,
+            seed=option.seed,
+            limits=None if in_process else Limits(option.hang_after, option.memory),
         )
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
     config.stash[SUITE] = suite
+    config.add_cleanup(suite.close)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config, suite), "normspec-reporter")
 
