@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -94,11 +94,12 @@ def _opened(spec: str) -> tuple[Any, tuple[str, Any]]:
 class _Server:
     """Answers calls on the adapter and on the layers that it makes."""
 
-    def __init__(self, adapter: Any, requests: BinaryIO, replies: BinaryIO) -> None:
+    def __init__(self, adapter: Any, requests: IO[bytes], replies: IO[bytes]) -> None:
         self.requests, self.replies = requests, replies
         self.targets = {0: adapter}
         self.made = 0
         self.results: deque[tuple[int, Any, bytes]] = deque()
+        self.held = 0
 
     def run(self) -> None:
         """Until there are no more requests."""
@@ -132,7 +133,8 @@ class _Server:
             return ("absent", adapters.text(error)), changes
         except BaseException as error:
             error.__traceback__ = None  # lets go of what the call held: memory may be what is lacking
-            return ("raised", (adapters.told(error), isinstance(error, Exception))), changes
+            told = adapters.told(error), isinstance(error, Exception), isinstance(error, MemoryError)
+            return ("raised", told), changes
 
     def plain(self, method: str, returned: Any, arguments: Sequence[Any]) -> tuple[str, Any]:
         """A result as it travels: its kind, and its arrays or a description."""
@@ -142,39 +144,41 @@ class _Server:
             self.made += 1
             self.targets[self.made] = returned
             return "layer", self.made
+        given = [(i, a) for i, a in enumerate(arguments) if isinstance(a, _ndarray)]
+        room = _ROOM + sum(a.size for _, a in given)
         if method == "state" and isinstance(returned, Mapping):
-            return "state", {name: self.element(returned[name], arguments) for name in STATE if name in returned}
+            return "state", {name: self.element(returned[name], given, room) for name in STATE if name in returned}
         if isinstance(returned, tuple | list) and len(returned) <= 8:
-            return "tuple" if isinstance(returned, tuple) else "list", [
-                self.element(value, arguments) for value in returned
-            ]
-        return "one", self.element(returned, arguments)
+            kind = "tuple" if isinstance(returned, tuple) else "list"
+            return kind, [self.element(value, given, room) for value in returned]
+        return "one", self.element(returned, given, room)
 
-    def element(self, value: Any, arguments: Sequence[Any]) -> tuple[str, Any]:
+    def element(self, value: Any, given: Sequence[tuple[int, Any]], room: int) -> tuple[str, Any]:
         """One of the values returned; only an array of a float dtype and a sensible size travels as such."""
         if not issubclass(type(value), _ndarray):
             return "other", adapters.described(value)
-        array = value.view(_ndarray) if type(value) is not _ndarray else value
-        given = [a for a in arguments if isinstance(a, _ndarray)]
-        if array.dtype not in wire.NAMES or array.size > sum(a.size for a in given) + _ROOM:
+        array = value if type(value) is _ndarray else value.view(_ndarray)
+        if array.dtype not in wire.NAMES or array.size > room:
             return "hollow", wire.hollow(array)
         self.made += 1
-        for position, argument in enumerate(arguments):
-            if isinstance(argument, _ndarray) and array.size and _may_share_memory(array, argument):
+        for position, argument in given:
+            if _may_share_memory(array, argument):
+                _, shape, strides, _, memory = packed = wire.pack(array)
                 start = array.__array_interface__["data"][0] - wire.span(argument)[0]
-                self.keep(array)
-                return "view", (self.made, position, (*wire.pack(array)[:3], start, None))
-        _, size = wire.span(array)
-        if size > 2 * array.nbytes:  # mostly gaps, which are of no interest in a result
-            array = array.copy()
-        self.keep(array)
-        return "array", (self.made, wire.pack(array))
+                self.keep(array, memory)
+                return "view", (self.made, position, (packed[0], shape, strides, start, None))
+        if not array.flags.c_contiguous and wire.span(array)[1] > 2 * array.nbytes:
+            array = array.copy()  # mostly gaps, which are of no interest in a result
+        packed = wire.pack(array)
+        self.keep(array, packed[4])
+        return "array", (self.made, packed)
 
-    def keep(self, array: Any) -> None:
+    def keep(self, array: Any, memory: bytes) -> None:
         """Remember a result as it is now, and forget the oldest beyond what is kept."""
-        self.results.append((self.made, array, wire.memory(array)))
-        while len(self.results) > _KEPT_RESULTS or sum(len(m) for _, _, m in self.results) > _KEPT_BYTES:
-            self.results.popleft()
+        self.results.append((self.made, array, memory))
+        self.held += len(memory)
+        while len(self.results) > _KEPT_RESULTS or self.held > _KEPT_BYTES:
+            self.held -= len(self.results.popleft()[2])
 
     def stale(self) -> list[tuple[int, bytes]]:
         """The earlier results that hold other values than they did, as they are now."""

@@ -15,12 +15,12 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from normspec.conformance.adapters import (
 )
 
 _STRIKES = 3
-"""How often a process may be lost over calls of one kind before that kind is not called any more."""
+"""How often calls of one kind may lose the process or use up its memory before there are no more of them."""
 _LONG = 10_000
 """Values a channel from which on input counts as a kind of its own."""
 _MIRRORS = 64
@@ -74,8 +74,7 @@ class Isolated:
         self._opened = False
         self._slowest = 0.0
         self._answered: set[tuple[Any, ...]] = set()
-        self._strikes: Counter[tuple[Any, ...]] = Counter()
-        self._losses: dict[tuple[Any, ...], _Lost] = {}
+        self._strikes: defaultdict[tuple[Any, ...], list[Crashed]] = defaultdict(list)
         self._hung = False
 
     def start(self) -> None:
@@ -134,32 +133,46 @@ class Isolated:
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         """Call a method of the adapter or of a layer. Raises as the backend does, or Crashed or Hung."""
-        dtype = layer.dtype if layer else options.get("dtype") or arguments[0].dtype.name
+        dtype = layer.dtype if layer else options.get("dtype") or wire.NAMES[arguments[0].dtype]
         kind = self._kind(("layer's " if layer else "") + name, dtype, arguments, options)
-        if self._strikes[kind] >= _STRIKES:
-            self._fail(name, kind)
+        if len(self._strikes[kind]) >= _STRIKES:
+            raise self._given_up(kind)
         if layer and layer.process is not self._process:
             raise Crashed(f"{name}: the layer was lost with the process that held it", refusal=False)
         process = self._running(name)
-        limit = self._limits.hang_after
-        if self._hung:  # who hung once may do so often: wait less, but long beside all answers so far
-            limit = min(limit, max(limit / 10, 50 * self._slowest))
+        limit = self._limit()
         began = time.monotonic()
         try:
             outcome, value = process.call(layer.number if layer else 0, name, arguments, options, limit)
         except _Lost as lost:
             self.close()
-            self._strikes[kind] += 1
             self._hung = self._hung or isinstance(lost, _Stopped)
-            self._fail(name, kind, lost)
+            raise self._struck(kind, _failure(name, lost)) from None
         self._slowest = max(self._slowest, time.monotonic() - began)
-        self._answered.add(kind[:3])
         if outcome == "absent":
             raise NotImplementedError(value)
         if outcome == "raised":
-            words, refusal = value
-            raise Crashed(f"{name} raised {words}", refusal=refusal)
-        return _Layer(self, process, value, options["dtype"]) if outcome == "layer" else value
+            words, refusal, exhausting = value
+            crashed = Crashed(f"{name} raised {words}", refusal=refusal)
+            raise self._struck(kind, crashed) if exhausting else crashed
+        self._answered.add(kind[:3])
+        return _Layer(self, process, value, dtype) if outcome == "layer" else value
+
+    def _limit(self) -> float:
+        """Seconds that a call may take: fewer where one has hung before, yet far more than for any answer so far."""
+        whole = self._limits.hang_after
+        tenths = max(1, math.ceil(500 * self._slowest / whole))
+        return whole * min(tenths, 10) / 10 if self._hung else whole
+
+    def _struck(self, kind: tuple[Any, ...], failure: Crashed) -> Crashed:
+        """Count a failure that takes its time; what to raise."""
+        self._strikes[kind].append(failure)
+        return failure if len(self._strikes[kind]) < _STRIKES else self._given_up(kind)
+
+    def _given_up(self, kind: tuple[Any, ...]) -> Crashed:
+        strikes = self._strikes[kind]
+        words = f"{strikes[-1]} ({len(strikes)} cases; not called any more)"
+        return Hung(words) if isinstance(strikes[-1], Hung) else Crashed(words, refusal=strikes[-1].refusal)
 
     def _running(self, name: str) -> "_Process":
         if self._process is None or not self._opened:
@@ -178,14 +191,12 @@ class Isolated:
         kind = (method, dtype, size)
         return (*kind, options.get("ndim") if x is None else x.ndim) if kind in self._answered else kind
 
-    def _fail(self, name: str, kind: tuple[Any, ...], lost: _Lost | None = None) -> NoReturn:
-        """Tell how the process was lost over a call of this kind, now or before."""
-        if lost is not None:
-            self._losses[kind] = lost
-        lost, strikes = self._losses[kind], self._strikes[kind]
-        words = f"{name} {lost}" if isinstance(lost, _Stopped) else f"{name}: the process {lost}"
-        words += f" ({strikes} cases; not called any more)" if strikes >= _STRIKES else ""
-        raise Hung(words) if isinstance(lost, _Stopped) else Crashed(words, refusal=False)
+
+def _failure(name: str, lost: _Lost) -> Crashed:
+    """How a call failed whose process was lost."""
+    return (
+        Hung(f"{name} {lost}") if isinstance(lost, _Stopped) else Crashed(f"{name}: the process {lost}", refusal=False)
+    )
 
 
 class _Layer:

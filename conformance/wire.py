@@ -9,7 +9,7 @@ import io
 import pickle
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,22 @@ AnyArray = NDArray[Any]
 _HEAD = struct.Struct("<Q")
 _LARGEST = 2**36
 """Bytes in a frame; more is no length that we wrote."""
-NAMES: Mapping[Any, str] = {numpy_dtype(name): name for name in DTYPES}
+_DTYPES = {name: numpy_dtype(name) for name in DTYPES}
+NAMES: Mapping[Any, str] = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 class Garbled(Exception):
     """What came was not written by the other side's `send`."""
 
 
-Packed = tuple[str, tuple[int, ...], tuple[int, ...], int, bytes | None]
-"""An array on its way: dtype, shape, strides, where the first element is in its memory, and the memory.
+Packed = tuple[str, tuple[int, ...], tuple[int, ...], int, Any]
+"""An array on its way: dtype, shape, strides, where the first element is in its memory, and the memory as bytes.
 
 None for memory where only shape and dtype matter.
 """
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def send(stream: IO[bytes], message: Any) -> None:
     """Write one message of plain values."""
     data = pickle.dumps(message, protocol=5)
     stream.write(_HEAD.pack(len(data)))
@@ -42,7 +43,7 @@ def send(stream: BinaryIO, message: Any) -> None:
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     """Read one message. Raises EOFError where the other side is gone, Garbled where it is not one of `send`."""
     (length,) = _HEAD.unpack(_read(stream, _HEAD.size))
     if length > _LARGEST:
@@ -53,7 +54,7 @@ def receive(stream: BinaryIO) -> Any:
         raise Garbled from error
 
 
-def _read(stream: BinaryIO, length: int) -> bytes:
+def _read(stream: IO[bytes], length: int) -> bytes:
     data = stream.read(length)
     if len(data) < length:
         raise EOFError
@@ -73,8 +74,8 @@ class _Plain(pickle.Unpickler):
 def span(array: AnyArray) -> tuple[int, int]:
     """Address of the first byte that an array touches, and how many bytes there are to the last."""
     address: int = array.__array_interface__["data"][0]
-    if array.size == 0:
-        return address, 0
+    if array.flags.c_contiguous:
+        return address, array.nbytes
     reach = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
     low, high = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
     return address + low, high - low + array.itemsize
@@ -87,7 +88,9 @@ def memory(array: AnyArray) -> bytes:
 
 def pack(array: AnyArray) -> Packed:
     """An array to be sent."""
-    offset = 0 if array.flags.c_contiguous else array.__array_interface__["data"][0] - span(array)[0]
+    if array.flags.c_contiguous:
+        return _name(array.dtype), array.shape, array.strides, 0, array.tobytes()
+    offset = array.__array_interface__["data"][0] - span(array)[0]
     return _name(array.dtype), array.shape, array.strides, offset, memory(array)
 
 
@@ -99,7 +102,7 @@ def hollow(array: AnyArray) -> Packed:
 def unpack(packed: Packed) -> AnyArray:
     """The array that was packed, in memory of its own."""
     name, shape, strides, offset, held = packed
-    dtype = numpy_dtype(name) if name in DTYPES else np.dtype(name)
+    dtype = _DTYPES.get(name) or np.dtype(name)
     if held is None:
         return np.broadcast_to(np.zeros((), dtype), shape)
     return np.ndarray(shape, dtype, bytearray(held), offset, strides)
@@ -116,7 +119,7 @@ def overwrite(array: AnyArray, held: bytes) -> None:
 def view(array: AnyArray, packed: Packed) -> AnyArray:
     """An array in the memory of another; the offset counts from where that one's begins."""
     name, shape, strides, offset, _ = packed
-    return np.ndarray(shape, numpy_dtype(name), np.asarray(_Span(array)), offset, strides)
+    return np.ndarray(shape, _DTYPES[name], np.asarray(_Span(array)), offset, strides)
 
 
 class _Span:
