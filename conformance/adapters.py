@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from normspec.backends import SHIPPED
+from normspec.conformance import surroundings
 from normspec.conformance.arithmetic import DTYPES, numpy_dtype
 from normspec.conformance.claims import CLAIMS
 
@@ -46,12 +47,30 @@ class NotOffered(Exception):
 
 
 class Crashed(Exception):
-    """The backend raised an exception, or returned what cannot be used."""
+    """The backend raised an exception, or returned what cannot be used, or its process died."""
 
     def __init__(self, message: str, *, refusal: bool) -> None:
         super().__init__(message)
         self.refusal = refusal
         """Whether it may count as a refusal: an exception does, an unusable result does not."""
+
+
+class Hung(Crashed):
+    """The backend gave no answer in time."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, refusal=False)
+
+
+class Source(NamedTuple):
+    """An adapter as stand-alone scripts hold it."""
+
+    text: str
+    """The source of its module."""
+    made: str
+    """The expression that gives the adapter, where that source has run."""
+    file: str
+    """Where it was read."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,8 @@ class Backend:
     dtypes: tuple[str, ...]
     adapter: Any = field(repr=False)
     deviations: tuple[Deviation, ...] = ()
+    source: Source | None = field(default=None, repr=False)
+    """None where Python has no source of it."""
 
     @property
     def title(self) -> str:
@@ -99,7 +120,7 @@ def open_backend(spec: str) -> Backend:
             raise Unavailable(str(reason))
         try:
             adapter = adapter()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadAdapter(
                 f"{spec}: {name}() raised {told(error)}; an adapter class is called without arguments."
             ) from None
@@ -120,6 +141,7 @@ def open_backend(spec: str) -> Backend:
         dtypes=dtypes,
         adapter=adapter,
         deviations=tuple(_deviation(spec, d) for d in getattr(adapter, "deviations", ())),
+        source=_source(adapter),
     )
 
 
@@ -180,7 +202,7 @@ def _split(spec: str) -> tuple[str, str]:
 def _imported(spec: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadAdapter(f"{spec}: cannot import {module}: {told(error)}.") from None
 
 
@@ -197,9 +219,18 @@ def _from_file(given: Path) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadAdapter(f"{given} cannot be imported: {told(error)}.") from None
     return module
+
+
+def _source(adapter: Any) -> Source | None:
+    module = adapter if isinstance(adapter, ModuleType) else inspect.getmodule(type(adapter))
+    made = "sys.modules[__name__]" if isinstance(adapter, ModuleType) else f"{type(adapter).__name__}()"
+    try:
+        return Source(inspect.getsource(module), made, str(getattr(module, "__file__", "")))  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return None
 
 
 def _adapters_in(module: ModuleType) -> list[str]:
@@ -261,20 +292,20 @@ def call(
     """
     where = getattr(function, "__name__", "the function")
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a backend warns of is its users' business
-            returned = function(*args, **options)
+        returned = called(function, *args, **options)
     except NotImplementedError as error:
-        raise NotOffered(str(error) or f"{where} is not implemented") from None
-    except Exception as error:
-        raise Crashed(f"{where} raised {told(error)}", refusal=True) from error
+        raise NotOffered(text(error) or f"{where} is not implemented") from None
+    except (NotOffered, Crashed):
+        raise  # by a backend in a process of its own
+    except (Exception, SystemExit, GeneratorExit) as error:
+        raise Crashed(f"{where} raised {told(error)}", refusal=isinstance(error, Exception)) from error
     results = [returned] if len(names) == 1 and isinstance(returned, np.ndarray) else returned
     if not isinstance(results, tuple | list) or len(results) != len(names):
-        raise Crashed(f"{where} returned {_described(returned)}; expected {_expected(names)}", refusal=False)
+        raise Crashed(f"{where} returned {described(returned)}; expected {_expected(names)}", refusal=False)
     for name, shape, result in zip(names, shapes, results, strict=True):
         if not isinstance(result, np.ndarray):
             raise Crashed(
-                f"{where} returned {_described(result)} for {name}; expected a NumPy array of shape {shape}",
+                f"{where} returned {described(result)} for {name}; expected a NumPy array of shape {shape}",
                 refusal=False,
             )
         if result.shape != shape:
@@ -284,12 +315,30 @@ def call(
     return list(results)
 
 
+def called(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What `function` returns or raises; what it warns of is its users' business."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with surroundings.watched():
+            return function(*args, **options)
+
+
 def _expected(names: Sequence[str]) -> str:
     one = f"{names[0]} as a NumPy array"
     return one if len(names) == 1 else f"a tuple of {len(names)} ({', '.join(names)}) of NumPy arrays"
 
 
-def _described(value: Any) -> str:
+@dataclass(frozen=True)
+class Unusable:
+    """Stands for what a backend in another process returned, and what is no array."""
+
+    description: str
+
+
+def described(value: Any) -> str:
+    """What a value is, in a few words."""
+    if isinstance(value, Unusable):
+        return value.description
     if isinstance(value, np.ndarray):
         return f"one array of shape {value.shape}"
     if isinstance(value, tuple | list):
@@ -299,6 +348,14 @@ def _described(value: Any) -> str:
 
 def told(error: BaseException) -> str:
     """An exception in one line."""
-    text = " ".join(str(error).split())
-    text = text if len(text) <= 300 else text[:297] + "..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    words = " ".join(text(error).split())
+    words = words if len(words) <= 300 else words[:297] + "..."
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def text(error: BaseException) -> str:
+    """The message of an exception; "" if not even that can be had."""
+    try:
+        return str(error)
+    except Exception:
+        return ""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from numpy.typing import NDArray
 
 from normspec.conformance import pools
-from normspec.conformance.adapters import Backend, Crashed, NotOffered
+from normspec.conformance.adapters import Backend, Crashed, Hung, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Case
 from normspec.conformance.claims import Claim, Rival
@@ -358,7 +358,7 @@ class Check:
             self.verdict = Verdict(kind=Kind.NOT_OFFERED, words=str(error))
             return
         except Crashed as error:
-            self.verdict = Verdict(kind=Kind.CRASHED, words=str(error))
+            self.verdict = Verdict(kind=_kind(error), words=str(error))
             return
         if abs(found - expected) <= reach:
             self.verdict = Verdict(kind=Kind.CONFORMS, words=f"found {expected:g}", found=f"{expected:g}", cases=1)
@@ -460,11 +460,15 @@ def _roots(part: Evidence) -> tuple[tuple[Experiment, str], ...]:
 
 def _crashed(failed: Failed, before: int) -> Verdict:
     return Verdict(
-        kind=Kind.CRASHED,
+        kind=_kind(failed.error),
         words=str(failed.error),
         cases=before + 1,
         counterexample=Counterexample(case=repr(failed.case)),
     )
+
+
+def _kind(error: Crashed) -> Kind:
+    return Kind.HUNG if isinstance(error, Hung) else Kind.CRASHED
 
 
 def _joined(parts: Sequence[Verdict]) -> Verdict:

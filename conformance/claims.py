@@ -520,6 +520,21 @@ _ALL = (
         _mistakes("the state moves"),
         hint="0 / 0 in the mean",
     ),
+    Claim(
+        "hygiene.global-state",
+        "good practice",
+        "A call leaves NumPy's error state and functions, the random state, the environment and the working directory "
+        "as they were.",
+        _mistakes(
+            "changes NumPy's error state",
+            "changes the warning filters",
+            "changes the random state",
+            "changes the environment",
+            "changes the working directory",
+            "replaces functions of NumPy",
+        ),
+        hint="settings made for one's own use, which the whole process then has",
+    ),
 )
 
 CLAIMS: Mapping[str, Claim] = {claim.id: claim for claim in _ALL}

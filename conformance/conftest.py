@@ -15,8 +15,10 @@ from normspec.conformance import script
 from normspec.conformance.cells import Cell
 from normspec.conformance.checking import Check
 from normspec.conformance.claims import CLAIMS
+from normspec.conformance.isolation import Limits
 from normspec.conformance.matrix import LEGEND, Matrix
 from normspec.conformance.suite import Suite, UsageProblem
+from normspec.conformance.verdicts import Kind, Verdict
 
 SUITE = pytest.StashKey[Suite]()
 CELL = pytest.StashKey[dict[str, Any]]()
@@ -36,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--profile", default="default", help="how many cases: quick, default or thorough")
     group.addoption("--seed", type=int, help="draw other cases than the fixed ones of every run")
+    group.addoption("--hang-after", type=float, default=60.0, metavar="SECONDS", help="how long one call may take")
+    group.addoption(
+        "--memory", type=float, default=8.0, metavar="GIB", help="how much a backend may allocate (on Linux)"
+    )
+    group.addoption("--in-process", action="store_true", help="run backends in pytest's own process, for a debugger")
     group.addoption("--results", metavar="FILE", help="write results.json here")
     group.addoption("--matrix", metavar="FILE", help="write the matrix as Markdown here")
     group.addoption("--scripts", metavar="DIR", help="where failures leave their stand-alone scripts")
@@ -46,13 +53,22 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if option.help:
         return
+    in_process = option.in_process or option.usepdb or option.trace
     try:
         suite = Suite.from_options(
-            backends=option.backend, claims=option.claim, dtypes=option.dtype, profile=option.profile, seed=option.seed
+            backends=option.backend,
+            claims=option.claim,
+            dtypes=option.dtype,
+            profile=option.profile,
+            seed=option.seed,
+            limits=None if in_process else Limits(option.hang_after, option.memory),
         )
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
     config.stash[SUITE] = suite
+    config.add_cleanup(suite.close)
+    if getattr(option, "maxworkerrestart", "") is None:
+        option.maxworkerrestart = "1000"  # each worker that dies costs one check, and no run should end for it
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config, suite), "normspec-reporter")
 
@@ -147,6 +163,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return nodeid.rpartition("[")[2]
 
+        def remove_node(self, node: Any) -> str | None:
+            """The check at which a worker crashed is not given to the next one: it would crash that, too."""
+            work = self.assigned_work[node]
+            for scope in [scope for scope, checks in work.items() if all(checks.values())]:
+                del work[scope]  # nothing is left of it to be given on
+            crashed = next((check for checks in work.values() for check, done in checks.items() if not done), None)
+            if crashed is not None:
+                next(checks for checks in work.values() if crashed in checks)[crashed] = True
+            super().remove_node(node)
+            return crashed
+
+        def schedule(self) -> None:
+            """A worker begins its last check when it has another one, or knows of none: a new worker is told twice."""
+            late = self.collection is not None
+            super().schedule()
+            for node in self.nodes if late else ():
+                self._reschedule(node)
+
     return ByTarget(config, log)
 
 
@@ -161,6 +195,27 @@ class Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if (plain := getattr(report, "normspec", None)) is not None:
             self.cells.append(Cell.from_serializable(json.loads(plain)))
+        elif str(report.when) == "???" and (lost := self.lost(report)):  # xdist's word for a worker that crashed
+            self.cells.append(lost)
+
+    def lost(self, report: pytest.TestReport) -> Cell | None:
+        """The cell of a check at which a worker process died, if it is one of ours."""
+        check, _, target = report.nodeid.removesuffix("]").rpartition("[")
+        module, _, function = check.rpartition("/")[2].partition("::")
+        for claim in CLAIMS:
+            topic, _, statement = claim.partition(".")
+            if (module, function) == (f"test_{topic}.py", f"test_{statement.replace('-', '_')}"):
+                for backend, dtype in self.suite.targets:
+                    if target == f"{backend.name}-{dtype}":
+                        verdict = Verdict(kind=Kind.CRASHED, words="the process died in which it was checked")
+                        return Cell.of(
+                            claim=claim,
+                            backend=backend.name,
+                            dtype=dtype,
+                            verdict=verdict,
+                            deviation=backend.declared(claim, dtype),
+                        )
+        return None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from normspec import reference
 from normspec.conformance import prediction
-from normspec.conformance.adapters import Backend, Crashed, NotOffered, call, told
+from normspec.conformance.adapters import Backend, Crashed, NotOffered, call, called, described, text, told
 from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs, inputs, laid_out
 from normspec.conformance.memory import kept_by_size
@@ -225,13 +225,15 @@ def new_layer(backend: Backend, case: Case, **options: float | None) -> Any:
     if not callable(build):
         raise NotOffered("the adapter has no layer")
     try:
-        layer = build(case.shape[1], ndim=len(case.shape), dtype=case.dtype, **options)
+        layer = called(build, case.shape[1], ndim=len(case.shape), dtype=case.dtype, **options)
     except NotImplementedError as error:
-        raise NotOffered(str(error) or "layer is not implemented") from None
-    except Exception as error:
-        raise Crashed(f"layer raised {told(error)}", refusal=True) from error
+        raise NotOffered(text(error) or "layer is not implemented") from None
+    except (NotOffered, Crashed):
+        raise
+    except (Exception, SystemExit, GeneratorExit) as error:
+        raise Crashed(f"layer raised {told(error)}", refusal=isinstance(error, Exception)) from error
     if not all(callable(getattr(layer, method, None)) for method in ("train", "evaluate", "state")):
-        came = "None" if layer is None else f"a {type(layer).__name__}"
+        came = described(layer)
         raise Crashed(f"layer returned {came}; expected an object with train, evaluate and state", refusal=False)
     return layer
 

@@ -5,7 +5,6 @@ The failing case is run once more while the calls to the adapter are recorded. T
 """
 
 import ast
-import inspect
 import pprint
 import re
 import textwrap
@@ -14,7 +13,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,17 +195,27 @@ def spec_compare(name, got, expected, bound, dtype):
 
 def _adapter(backend: Backend) -> tuple[str, list[str]]:
     """Source that ends with `adapter` bound to the backend's adapter, and what must stand before everything else."""
-    adapter = backend.adapter
-    module = adapter if isinstance(adapter, ModuleType) else inspect.getmodule(type(adapter))
-    try:
-        source, future = _bare(inspect.getsource(module))  # type: ignore[arg-type]
-    except (OSError, TypeError):
+    if backend.source is None:
         return f"adapter = ...  # no source was found for {backend.spec}: put your adapter here", []
-    made = "sys.modules[__name__]" if isinstance(adapter, ModuleType) else f"{type(adapter).__name__}()"
-    path = ""
-    if ".py" in backend.spec and module is not None and module.__file__:
-        path = f"sys.path.append({str(Path(module.__file__).parent)!r})\n\n"
-    return f"{path}# -- the adapter {'-' * 101}\n\n{source.rstrip()}\n\n\nadapter = {made}", future
+    text, made, file = backend.source
+    source, future = _bare(text)
+    beside = ""
+    if ".py" in backend.spec and _imports_from(Path(file).parent, text):
+        where = "# The adapter imports modules from beside its file: where that was on the machine that wrote this."
+        beside = f"{where}\nsys.path.append({str(Path(file).parent)!r})\n\n"
+    return f"{beside}# -- the adapter {'-' * 101}\n\n{source.rstrip()}\n\n\nadapter = {made}", future
+
+
+def _imports_from(folder: Path, source: str) -> bool:
+    """Whether source imports modules that lie in a folder."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    tops = {name.partition(".")[0] for name in names} - {""}
+    return any((folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file() for top in tops)
 
 
 def _bare(source: str) -> tuple[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,11 @@ from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, avai
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.checking import Laboratory
 from normspec.conformance.claims import CLAIMS
+from normspec.conformance.isolation import Isolated, Limits
 from normspec.conformance.pools import DEFAULT_SEED, PROFILES, Profile
+
+TRUSTED = "numpy"
+"""The backend that is ours, and runs in the judge's own process."""
 
 
 class UsageProblem(Exception):
@@ -31,9 +36,12 @@ class Suite:
     targets: list[tuple[Backend, str]] = field(default_factory=list)
     """What is checked: every backend in every dtype that it offers and that was asked for."""
     claims: list[str] = field(default_factory=list)
+    limits: Limits | None = field(default_factory=Limits)
+    """What a call may take in the backend's own process; None if all run in this one."""
 
     def __post_init__(self) -> None:
         self.laboratory = Laboratory(self.profile, self.seed)
+        self._isolated: list[Isolated] = []
 
     @classmethod
     def from_options(
@@ -44,6 +52,7 @@ class Suite:
         dtypes: list[str] | None,
         profile: str,
         seed: int | None,
+        limits: Limits | None = Limits(),  # noqa: B008  it cannot be changed
     ) -> "Suite":
         """The run that the command line asks for. Raises UsageProblem."""
         if profile not in PROFILES:
@@ -54,32 +63,53 @@ class Suite:
         chosen = [c for c in CLAIMS if any(fnmatch.fnmatch(c, glob) for glob in claims or ["*"])]
         if not chosen:
             raise UsageProblem(f"No claim matches {' or '.join(claims or ())}; there are {', '.join(CLAIMS)}.")
-        suite = cls(PROFILES[profile], DEFAULT_SEED if seed is None else seed, claims=chosen)
+        suite = cls(PROFILES[profile], DEFAULT_SEED if seed is None else seed, claims=chosen, limits=limits)
         specs = (
             list(dict.fromkeys(backends)) if backends else [n for n in available() if n not in SHIPPED or installed(n)]
         )
         if not backends:
             suite.not_run.update({n: f"{n.split('-')[0]} is not installed" for n in SHIPPED if not installed(n)})
+        try:
+            suite._open(specs)
+            suite._choose(dtypes)
+        except BaseException:
+            suite.close()
+            raise
+        return suite
+
+    def _open(self, specs: Sequence[str]) -> None:
+        """Open the backends asked for: ours here, all others each in a process of its own, which start side by side."""
+        isolated = {s: Isolated(s, self.limits) for s in specs if s != TRUSTED} if self.limits else {}
+        self._isolated = list(isolated.values())
+        for adapter in self._isolated:
+            adapter.start()
         for spec in specs:
             try:
-                suite.backends.append(open_backend(spec))
+                self.backends.append(isolated[spec].open() if spec in isolated else open_backend(spec))
             except Unavailable as reason:
-                suite.not_run[spec] = str(reason)
+                self.not_run[spec] = str(reason)
             except BadAdapter as problem:
-                suite.broken[spec] = str(problem)
-        if suite.broken and not suite.backends:
-            raise UsageProblem(" ".join(suite.broken.values()))
-        if not suite.backends:
-            told = "; ".join(f"{name}: {reason}" for name, reason in suite.not_run.items())
+                self.broken[spec] = str(problem)
+
+    def close(self) -> None:
+        """End the backends' processes."""
+        for adapter in self._isolated:
+            adapter.close()
+
+    def _choose(self, dtypes: list[str] | None) -> None:
+        """Settle what is checked. Raises UsageProblem where nothing is left."""
+        if self.broken and not self.backends:
+            raise UsageProblem(" ".join(self.broken.values()))
+        if not self.backends:
+            told = "; ".join(f"{name}: {reason}" for name, reason in self.not_run.items())
             raise UsageProblem(f"None of the backends can run here: {told}.")
-        suite.targets = [(b, d) for b in suite.backends for d in b.dtypes if not dtypes or d in dtypes]
-        if not suite.targets:
-            offered = "; ".join(f"{b.name}: {', '.join(b.dtypes)}" for b in suite.backends)
+        self.targets = [(b, d) for b in self.backends for d in b.dtypes if not dtypes or d in dtypes]
+        if not self.targets:
+            offered = "; ".join(f"{b.name}: {', '.join(b.dtypes)}" for b in self.backends)
             raise UsageProblem(f"No backend offers {', '.join(dtypes or ())}. Offered are {offered}.")
-        names = [b.name for b in suite.backends]
+        names = [b.name for b in self.backends]
         if len(set(names)) < len(names):
             raise UsageProblem(f"Two backends have the same name: {', '.join(names)}. Give each its own `name`.")
-        return suite
 
     @property
     def is_default(self) -> bool:
@@ -101,4 +131,8 @@ class Suite:
             words += ["--profile", self.profile.name]
         if not self.is_default:
             words += ["--seed", self.seed]
+        if self.limits is None:
+            words.append("--in-process")
+        elif self.limits != Limits():
+            words += ["--hang-after", f"{self.limits.hang_after:g}", "--memory", f"{self.limits.memory:g}"]
         return f"{program} {shlex.join(map(str, words))}"

@@ -27,6 +27,7 @@ from normspec.conformance.experiments import (
     run_train,
 )
 from normspec.conformance.prediction import evaluate, train
+from normspec.conformance.surroundings import observed
 
 AnyArray = NDArray[Any]
 NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")
@@ -262,6 +263,23 @@ def test_empty_batch(check: Check) -> None:
         return ""
 
     check.holds(pools.empty, refutation, refusable=True)
+
+
+@pytest.mark.claim("hygiene.global-state")
+def test_global_state(check: Check) -> None:
+    """Good practice: a call changes nothing outside of it; the first one may, where a framework is imported late."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        with observed() as changes:
+            for _ in calls(backend, case):
+                pass
+            changes.clear()
+            for method, _, _ in calls(backend, case):
+                if changes:
+                    return f"{changes[0]}: {method}, called a second time"
+        return ""
+
+    check.holds(pools.few, refutation)
 
 
 def _distance(check: Check, case: Case, one: Mapping[str, AnyArray], other: Mapping[str, AnyArray]) -> str:

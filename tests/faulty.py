@@ -4,6 +4,9 @@ Those whose rival is a formula come from the reference under that formula (`Rule
 of the NumPy adapter; their docstrings say what.
 """
 
+import os
+import random
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -479,3 +482,63 @@ class AveragesNothing(NumPy):
         if x.size:
             return super().train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
         return x.copy(), (1 - momentum) * running_mean, (1 - momentum) * running_var
+
+
+class _Around(NumPy):
+    """Does something to its surroundings before it trains."""
+
+    def disturb(self):
+        raise NotImplementedError
+
+    def train(self, *arrays, **options):
+        results = super().train(*arrays, **options)
+        self.disturb()
+        return results
+
+
+@fault("hygiene.global-state", "changes NumPy's error state")
+class RaisesOnOverflow(_Around):
+    """Wants every overflow to raise."""
+
+    def disturb(self):
+        np.seterr(over="raise")
+
+
+@fault("hygiene.global-state", "changes the warning filters")
+class FiltersWarnings(_Around):
+    """Wants every warning as an error."""
+
+    def disturb(self):
+        warnings.simplefilter("error")
+
+
+@fault("hygiene.global-state", "changes the random state")
+class SeedsTheGenerator(_Around):
+    """Makes itself reproducible with the generator that everyone uses."""
+
+    def disturb(self):
+        random.seed(0)
+
+
+@fault("hygiene.global-state", "changes the environment")
+class SetsAVariable(_Around):
+    """Asks for one thread through the environment."""
+
+    def disturb(self):
+        os.environ["OMP_NUM_THREADS"] = "1" if os.environ.get("OMP_NUM_THREADS") != "1" else "2"
+
+
+@fault("hygiene.global-state", "changes the working directory")
+class ChangesFolder(_Around):
+    """Goes to another folder."""
+
+    def disturb(self):
+        os.chdir(os.path.dirname(os.getcwd()) or os.sep)
+
+
+@fault("hygiene.global-state", "replaces functions of NumPy")
+class PatchesNumPy(_Around):
+    """Puts its own square root in NumPy's place."""
+
+    def disturb(self):
+        np.sqrt = partial(np.power, 0.5)
