@@ -4,6 +4,7 @@ import fnmatch
 import json
 import os
 import shlex
+import textwrap
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--in-process", action="store_true", help="run backends in pytest's own process, for a debugger")
     group.addoption("--results", metavar="FILE", help="write results.json here")
     group.addoption("--matrix", metavar="FILE", help="write the matrix as Markdown here")
+    group.addoption("--power", action="store_true", help="show which rivals were refuted, and how clearly")
     group.addoption("--scripts", metavar="DIR", help="where failures leave their stand-alone scripts")
 
 
@@ -231,8 +233,12 @@ class Reporter:
             terminalreporter.write_line("")
             if terminalreporter.verbosity > 0:
                 terminalreporter.write_line(matrix.margins(terminalreporter._tw.fullwidth))
+            if self.config.option.power:
+                terminalreporter.write_line(matrix.power(terminalreporter._tw.fullwidth))
             terminalreporter.write_line(f"{matrix.tally()}.")
-            terminalreporter.write_line(LEGEND)
+            terminalreporter.write_line(textwrap.fill(LEGEND, terminalreporter._tw.fullwidth))
+            for line in matrix.blame():
+                terminalreporter.write_line(line, red=True)
         for name, reason in self.suite.not_run.items():
             terminalreporter.write_line(f"{name} was not run: {reason}")
         for problem in self.suite.broken.values():

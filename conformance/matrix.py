@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import platform
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ import hypothesis
 import numpy as np
 
 from normspec import __version__
+from normspec.conformance import power
 from normspec.conformance.adapters import Backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.cells import Cell
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.suite import Suite
-from normspec.conformance.verdicts import SEVERITY, Kind
+from normspec.conformance.verdicts import SEVERITY, Kind, blamed
 
 if TYPE_CHECKING:
     from rich.table import Table  # imported where a table is drawn: it takes a tenth of a second
@@ -97,6 +99,24 @@ class Matrix:
     def _width(self, backend: Backend) -> int:
         texts = (backend.title, *(self.text(claim, backend.name) for claim in self.claims))
         return min(30, max(len(word) for text in texts for word in text.split()))
+
+    def power(self, width: int) -> str:
+        """Which rivals were refuted, and how clearly: a table for each backend."""
+        tables = [_rendered(power.table(self.cells, b.name), width, color=False) for b in self.suite.backends]
+        return "\n".join([*tables, textwrap.fill(power.LEGEND, width), ""])
+
+    def blame(self) -> list[str]:
+        """For every backend with verdicts that are not as declared: the claim to read first."""
+        lines = []
+        for backend in self.suite.backends:
+            refused = [c for c in self.cells if c.backend == backend.name and not c.expected]
+            firsts: dict[str, list[str]] = {}
+            for dtype in backend.dtypes:
+                of_dtype = {c.claim: c.verdict for c in refused if c.dtype == dtype and not c.declared}
+                if claim := blamed(of_dtype):
+                    firsts.setdefault(f"{claim}: {of_dtype[claim].words}", []).append(SHORT[dtype])
+            lines += [f"{backend.name}, look first at {told} [{' '.join(dtypes)}]" for told, dtypes in firsts.items()]
+        return lines
 
     def margins(self, width: int) -> str:
         """How much of its bound each quantity used at the most, by backend and dtype: the room that is left."""

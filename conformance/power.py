@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from normspec.conformance.arithmetic import DTYPES, GRADES
 from normspec.conformance.cells import Cell
 from normspec.conformance.claims import CLAIMS, Rival
 from normspec.conformance.verdicts import Kind, Verdict
@@ -10,6 +11,7 @@ from normspec.conformance.verdicts import Kind, Verdict
 if TYPE_CHECKING:
     from rich.table import Table  # imported where a table is drawn: it takes a tenth of a second
 
+_GRADES = {arithmetic.grade for grades in GRADES.values() for arithmetic in grades}
 LEGEND = (
     "In bounds: how far the first case that refutes a rival is from it. finer: a finer grade agrees. not seen: looked "
     "for in every case. left: the data cannot exclude it. followed: the backend does so. -: not judged."
@@ -28,28 +30,28 @@ def of_rival(rival: Rival, verdict: Verdict) -> str:
         return "-"
     if rival.change:  # a layer's rival where there is no layer, or input that was refused
         return "-"
-    return "finer" if verdict.words.startswith("grade:") else "not seen"
+    return "finer" if rival.name in _GRADES else "not seen"
 
 
 def rows(cells: Iterable[Cell], backend: str, dtypes: Sequence[str]) -> list[tuple[str, str, list[str]]]:
-    """Claim, rival, and what is said of it in each dtype, for every rival of every claim that was judged."""
+    """Claim, rival, and what is said of it in each dtype, for every rival of every claim that the backend offers."""
     found = {(c.claim, c.dtype): c.verdict for c in cells if c.backend == backend}
-    judged = [claim for name, claim in CLAIMS.items() if any((name, dtype) in found for dtype in dtypes)]
-    return [
-        (
-            claim.id,
-            rival.name,
-            [of_rival(rival, found[claim.id, d]) if (claim.id, d) in found else "-" for d in dtypes],
-        )
-        for claim in judged
-        for rival in claim.rivals
-    ]
+    made = []
+    for claim in CLAIMS.values():
+        verdicts = [found.get((claim.id, dtype)) for dtype in dtypes]
+        if all(v is None or v.kind == Kind.NOT_OFFERED for v in verdicts):
+            continue
+        for rival in claim.rivals:
+            made.append((claim.id, rival.name, [of_rival(rival, v) if v else "-" for v in verdicts]))
+    return made
 
 
-def table(cells: Sequence[Cell], backend: str, dtypes: Sequence[str]) -> "Table":
+def table(cells: Sequence[Cell], backend: str) -> "Table":
     """The rows of one backend as a table for the terminal."""
     from rich.table import Table
 
+    judged = {cell.dtype for cell in cells if cell.backend == backend}
+    dtypes = [dtype for dtype in DTYPES if dtype in judged]
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
     made.add_column("claim", no_wrap=True)
     made.add_column(f"rival of {backend}", overflow="fold")
