@@ -50,18 +50,18 @@ class Evidence:
         """Every predicted array that bears on the claim, by name, under the base with the choices of `rivals`."""
         case = observation.case
         rules = reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), ARTICLE)
-        predicted = (
+        told = (
             _of_layer(self.experiment, observation, rules, arithmetic)
             if self.experiment.layer
-            else _predicted(case, self.experiment, rules, arithmetic)
+            else predicted(case, self.experiment, rules, arithmetic)
         )
-        for name, expected in predicted.items():
+        for name, expected in told.items():
             if name.partition("@")[0] in self.quantities:
                 yield name, expected
 
 
 @kept_by_size(20_000)
-def _predicted(case: Case, experiment: Experiment, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
+def predicted(case: Case, experiment: Experiment, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
     """Predictions are shared by all claims and backends; those of a layer depend on its trace, by all claims."""
     return experiment.predict(case, rules, arithmetic, {})
 

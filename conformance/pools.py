@@ -340,11 +340,11 @@ def _spiky(dtype: str, shape: tuple[int, ...], place: int, seed: int) -> Case:
 def _extent_cases(dtype: str, profile: Profile) -> list[Case]:
     """Long reductions, over space and over the batch, with a spike at their ends and at block boundaries."""
     longest = profile.longest
+    # Of 3001 both ends, and in turn what whole blocks of 16, 32, 64, 256 and 1024 are the first to lose.
+    spikes = [_spiky(dtype, (1, 2, 3001), place, 10) for place in (3000, 0, 2995, 2980, 2950, 2850, 2500)]
     # The last; one in the last, partial block of 4, and of 8; one beyond 65536 in a whole block; ends of first blocks.
     places = (longest - 1, longest - 2, longest - 5, longest - 12, 0, 65535, longest // 2)
-    spikes = [_spiky(dtype, (1, 2, longest), place, seed) for seed, place in enumerate(places)]
-    # 3001 leaves other remainders: each place is the first to be lost by whole blocks of 16, 32, 64, 256 and 1024.
-    spikes += [_spiky(dtype, (1, 2, 3001), place, 10) for place in (2995, 2980, 2950, 2850, 2500)]
+    spikes += [_spiky(dtype, (1, 2, longest), place, seed) for seed, place in enumerate(places)]
     return [*spikes, _spiky(dtype, (longest, 2), longest - 1, 0)]
 
 

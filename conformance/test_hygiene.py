@@ -26,7 +26,7 @@ from normspec.conformance.experiments import (
     run_gradients,
     run_train,
 )
-from normspec.conformance.prediction import evaluate, train
+from normspec.conformance.judging import predicted
 from normspec.conformance.surroundings import observed
 
 AnyArray = NDArray[Any]
@@ -299,13 +299,13 @@ def _bound(check: Check, case: Case, name: str) -> NDArray[np.float64]:
     """For one side, under the rules that the backend follows, in the coarsest arithmetic of the dtype."""
     coarsest = GRADES[case.dtype][-1]
     quantity, _, method = name.partition(" of ")
-    if method:
-        experiment = TRAIN_GRADIENTS if method == TRAIN_GRADIENTS.name else EVALUATE_GRADIENTS
-        return experiment.predict(case, check.rules(experiment, quantity), coarsest, {})[quantity].bound
-    if name == "evaluation":
-        return evaluate(given(case), check.rules(EVALUATE, "y"), coarsest, eps=case.eps)["y"].bound
-    rules = check.rules(TRAIN, name)
-    return train(given(case), rules, coarsest, eps=case.eps, momentum=case.momentum)[name].bound
+    experiment = {
+        "train_gradients": TRAIN_GRADIENTS,
+        "evaluate_gradients": EVALUATE_GRADIENTS,
+        "": EVALUATE if quantity == "evaluation" else TRAIN,
+    }[method]
+    quantity = "y" if quantity == "evaluation" else quantity
+    return predicted(case, experiment, check.rules(experiment, quantity), coarsest)[quantity].bound
 
 
 def _restored(clean: AnyArray, rest: AnyArray, name: str) -> AnyArray:
