@@ -64,11 +64,14 @@ def pytest_configure(config: pytest.Config) -> None:
             profile=option.profile,
             seed=option.seed,
             limits=None if in_process else Limits(option.hang_after, option.memory),
+            opened=getattr(config, "workerinput", {}).get("normspec"),
         )
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
     config.stash[SUITE] = suite
     config.add_cleanup(suite.close)
+    if getattr(option, "dist", "no") != "no":
+        suite.close()  # the workers have processes of their own
     if getattr(option, "maxworkerrestart", "") is None:
         option.maxworkerrestart = "1000"  # each worker that dies costs one check, and no run should end for it
     if not hasattr(config, "workerinput"):
@@ -154,6 +157,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call" and (cell := item.stash.get(CELL, None)) is not None:
         vars(report)["normspec"] = json.dumps(cell)  # as text it passes between processes
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker what the backends say of themselves, so that it starts only those that it is given."""
+    suite = node.config.stash[SUITE]
+    node.workerinput["normspec"] = suite.opened() if suite.limits else None
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -72,6 +72,8 @@ class Isolated:
         self._spec, self._limits = spec, limits
         self._process: _Process | None = None
         self._opened = False
+        self.about: Mapping[str, Any] | None = None
+        """What it says of itself in plain values, once it was opened."""
         self._slowest = 0.0
         self._answered: set[tuple[Any, ...]] = set()
         self._strikes: defaultdict[tuple[Any, ...], list[Crashed]] = defaultdict(list)
@@ -103,9 +105,11 @@ class Isolated:
             self.close()
             raise (Unavailable if outcome == "unavailable" else BadAdapter)(about)
         self._opened = True
-        return self._backend(about)
+        self.about = about
+        return self.known(about)
 
-    def _backend(self, about: Mapping[str, Any]) -> Backend:
+    def known(self, about: Mapping[str, Any]) -> Backend:
+        """The backend of which another process already knows what it says of itself; opened when it is first called."""
         for name in about["offers"]:
             setattr(self, name, self._method(name))
         return Backend(

@@ -2,7 +2,7 @@
 
 import fnmatch
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +53,14 @@ class Suite:
         profile: str,
         seed: int | None,
         limits: Limits | None = Limits(),  # noqa: B008  it cannot be changed
+        opened: Mapping[str, Any] | None = None,
     ) -> "Suite":
-        """The run that the command line asks for. Raises UsageProblem."""
+        """The run that the command line asks for; `opened` is what another process tells. Raises UsageProblem."""
+        if limits and not (limits.hang_after > 0 and limits.memory > 0):
+            raise UsageProblem(
+                f"--hang-after is {limits.hang_after:g} and --memory {limits.memory:g}; expected positive numbers, of "
+                "seconds and of GiB."
+            )
         if profile not in PROFILES:
             raise UsageProblem(f"There is no profile {profile!r}; there are {', '.join(PROFILES)}.")
         for dtype in dtypes or ():
@@ -70,17 +76,24 @@ class Suite:
         if not backends:
             suite.not_run.update({n: f"{n.split('-')[0]} is not installed" for n in SHIPPED if not installed(n)})
         try:
-            suite._open(specs)
+            suite._open(specs, opened)
             suite._choose(dtypes)
         except BaseException:
             suite.close()
             raise
         return suite
 
-    def _open(self, specs: Sequence[str]) -> None:
+    def _open(self, specs: Sequence[str], opened: Mapping[str, Any] | None) -> None:
         """Open the backends asked for: ours here, all others each in a process of its own, which start side by side."""
         isolated = {s: Isolated(s, self.limits) for s in specs if s != TRUSTED} if self.limits else {}
         self._isolated = list(isolated.values())
+        if opened is not None:  # what is not among them cannot run
+            self.backends = [
+                isolated[s].known(opened[s]) if s in isolated else open_backend(s)
+                for s in specs
+                if s in opened or s not in isolated
+            ]
+            return
         for adapter in self._isolated:
             adapter.start()
         for spec in specs:
@@ -90,6 +103,10 @@ class Suite:
                 self.not_run[spec] = str(reason)
             except BadAdapter as problem:
                 self.broken[spec] = str(problem)
+
+    def opened(self) -> dict[str, Any]:
+        """What the backends in processes of their own say of themselves, as plain values by spec."""
+        return {b.spec: dict(b.adapter.about or {}) for b in self.backends if isinstance(b.adapter, Isolated)}
 
     def close(self) -> None:
         """End the backends' processes."""

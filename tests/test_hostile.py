@@ -84,7 +84,7 @@ def copied(folder):
 
 def processes():
     """The command lines of all processes."""
-    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("name", HOSTILE)
