@@ -116,6 +116,8 @@ class About(Protocol):
     dtypes: Sequence[str]
     """Of "float64", "float32", "bfloat16" and "float16"; the first two if absent."""
     deviations: Sequence[Deviation]
+    compiles: bool
+    """True where every single operation is compiled anew for each shape: the suite then gets by with few shapes."""
     unavailable: str
     """Why it cannot run on this machine; empty if it can."""
     script: str

@@ -59,6 +59,7 @@ class Jax:
     """Eager: each primitive is dispatched by itself."""
 
     name = "jax"
+    compiles = True
     version = jax.__version__
     dtypes = ("float64", "float32", "bfloat16", "float16")
     deviations = (
@@ -149,6 +150,7 @@ class JaxJit(Jax):
     """The same functions compiled as a whole, once for each shape and dtype."""
 
     name = "jax-jit"
+    compiles = False  # one function a shape is little beside every operation in it
     _compiled: ClassVar = {f: jax.jit(f) for f in (_train, _evaluate, _train_gradients, _evaluate_gradients)}
 
     def _function(self, function: Any) -> Any:

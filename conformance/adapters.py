@@ -98,6 +98,8 @@ class Backend:
     deviations: tuple[Deviation, ...] = ()
     source: Source | None = field(default=None, repr=False)
     """None where Python has no source of it."""
+    compiles: bool = False
+    """Whether every operation is compiled anew for each shape: then few shapes must do."""
 
     @property
     def title(self) -> str:
@@ -142,6 +144,7 @@ def open_backend(spec: str) -> Backend:
         adapter=adapter,
         deviations=tuple(_deviation(spec, d) for d in getattr(adapter, "deviations", ())),
         source=_source(adapter),
+        compiles=bool(getattr(adapter, "compiles", False)),
     )
 
 

@@ -86,6 +86,8 @@ class Laboratory:
         key = (backend.spec, dtype, question.pool.name, question.experiment.name)
         if key not in self._traces:
             cases = pools.draw(question.pool, dtype, self.profile, self.seed)
+            if backend.compiles and question.pool.few:
+                cases = cases[: question.pool.few]
             self._traces[key] = [_kept(backend, question.experiment, case) for case in cases]
         return self._traces[key]
 

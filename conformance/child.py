@@ -79,6 +79,7 @@ def _opened(spec: str) -> tuple[Any, tuple[str, Any]]:
             "version": backend.version,
             "dtypes": tuple(map(str, backend.dtypes)),
             "deviations": [dict(vars(d)) for d in backend.deviations],
+            "compiles": backend.compiles,
             "source": None if backend.source is None else tuple(backend.source),
             "offers": [m for m in METHODS if callable(getattr(backend.adapter, m, None))],
         }

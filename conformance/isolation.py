@@ -120,6 +120,7 @@ class Isolated:
             adapter=self,
             deviations=tuple(Deviation(**deviation) for deviation in about["deviations"]),
             source=about["source"] and Source(*about["source"]),
+            compiles=about["compiles"],
         )
 
     def _method(self, name: str) -> Callable[..., Any]:

@@ -57,6 +57,8 @@ class Pool:
     share: float = 1.0
     listed: Callable[[str, Profile], Sequence[Case]] | None = None
     """For pools that are not drawn: all cases of a dtype in a profile."""
+    few: int = 0
+    """How many of the first cases must do for a backend that compiles each; 0: all."""
 
 
 @lru_cache(maxsize=256)
@@ -369,7 +371,7 @@ def _shape_cases(dtype: str, profile: Profile) -> list[Case]:
     return cases
 
 
-shapes = Pool("shapes", listed=_shape_cases)
+shapes = Pool("shapes", listed=_shape_cases, few=10)
 
 
 def _large_cases(dtype: str, _: Profile) -> list[Case]:
