@@ -15,7 +15,7 @@ from normspec.conformance.command import main
 from normspec.conformance.matrix import claims_digest
 
 SCHEMA = json.loads((SUITE / "results.schema.json").read_text(encoding="utf-8"))
-ONE = ("--claim", "normalize.centered", "--dtype", "float32")
+ONE = ("--claim", "precision.within-bound", "--dtype", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def mixed(run, tmp_path_factory):
         *several("declared", "AsDeclared"),
         *(
             "--claim",
-            "normalize.centered",
+            "precision.within-bound",
             "--claim",
             "running.sample-variance",
             "--claim",
@@ -120,7 +120,7 @@ def test_results_tell_every_kind_of_verdict(mixed):
     assert results["not_run"]["away.py"] == "the card is out"
     assert list(results["broken"]) == ["broken.py", "lost.py"]
     assert results["claims"] == claims_digest()
-    assert mixed[0].cells["normalize.centered", "AllNaN", "float32"]["verdict"]["counterexample"]["got"] == "nan"
+    assert mixed[0].cells["precision.within-bound", "AllNaN", "float32"]["verdict"]["counterexample"]["got"] == "nan"
 
 
 def test_green_is_every_cell_expected_and_nothing_broken(whole, mixed):
@@ -174,7 +174,7 @@ def test_markdown_matrix_of_many_kinds(mixed):
     ]
     assert rows["precision.half-statistics"] == ["?"] * 6
     assert rows["affine.defaults"][2:4] == ["-", "-"]
-    assert rows["normalize.centered"][:3] == ["conforms", "crashed", "fails"]
+    assert rows["precision.within-bound"][:3] == ["conforms (stable)", "crashed", "fails"]
     for told in (
         "the kernel keeps one variance (https://example.org/variance)",
         "away.py was not run: the card is out.",
@@ -239,7 +239,7 @@ def test_command_works_anywhere_and_takes_options_of_pytest(run, elsewhere):
     done = run(*arguments, program=("normspec",), folder=elsewhere)
     assert done.status == 0, done.out
     assert "1 passed" in done.out
-    assert list(done.cells) == [("normalize.centered", "Plain", "float32")]
+    assert list(done.cells) == [("precision.within-bound", "Plain", "float32")]
     assert (elsewhere / "junit.xml").exists()
     assert (elsewhere / "matrix.md").exists()
     assert not (elsewhere / ".pytest_cache").exists()
