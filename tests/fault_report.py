@@ -1,0 +1,207 @@
+"""Whether every faulty backend is refused, and by the right claim: `python tests/fault_report.py`."""
+
+import argparse
+import fnmatch
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a program: find the package beside it, installed or not
+    sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from checks import laboratory, run_check
+from faults import FAULTS, Fault
+from faulty import backend
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from normspec.conformance.adapters import Backend, Deviation
+from normspec.conformance.claims import CLAIMS
+from normspec.conformance.pools import PROFILES
+from normspec.conformance.verdicts import Kind, Verdict
+
+ENOUGH = 0.95
+"""The share of faults for which the right claim must come first."""
+
+_BY_KIND = (Kind.DEVIATES, Kind.CRASHED, Kind.HUNG, Kind.FAILS, Kind.INCONCLUSIVE)
+
+
+def refuses(claim: str, dtype: str, verdict: Verdict) -> bool:
+    """Whether a verdict is none that a sound backend may get."""
+    undecidable = dtype in (CLAIMS[claim].undecidable or {})
+    return verdict.kind not in (Kind.CONFORMS, Kind.NOT_OFFERED) and not (
+        undecidable and verdict.kind == Kind.INCONCLUSIVE
+    )
+
+
+def blame(verdicts: Mapping[str, Verdict]) -> str:
+    """The claim that a developer should read first, of those that refuse; "" if there are none.
+
+    A rival that was named comes before a crash, and a crash before a failure without a name; of those, claims about
+    sizes, memory and side effects come before claims about formulas.
+    """
+
+    def order(claim: str) -> tuple[int, bool, int]:
+        kind = verdicts[claim].kind
+        special = claim.startswith("hygiene.") or claim == "precision.extent"
+        rank = min(_BY_KIND.index(kind), _BY_KIND.index(Kind.CRASHED)) if kind == Kind.HUNG else _BY_KIND.index(kind)
+        return rank, kind == Kind.FAILS and not special, list(CLAIMS).index(claim)
+
+    return min(verdicts, key=order, default="")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a fault."""
+
+    fault: str
+    blamed: str
+    """The first claim blamed; "" if the fault survives."""
+    verdict: str
+    """Its verdict, with the rival named."""
+    cases: int
+    """Cases judged by all claims up to the one that is blamed."""
+    seconds: float
+    """Seconds until then."""
+    total: float
+    """Seconds for all claims."""
+    refusing: tuple[str, ...]
+    """All claims that refuse it."""
+
+    @property
+    def right(self) -> bool:
+        """Whether the claim blamed is the one that the fault names."""
+        return self.blamed == FAULTS[self.fault].claim
+
+
+def known(name: str) -> Backend:
+    """A fault as a backend that declares something of every claim, so that no time goes into simpler examples."""
+    everything = [Deviation(claim, "something", "", "a fault of our own", "undocumented") for claim in CLAIMS]
+    return replace(backend(FAULTS[name].make(), name), deviations=tuple(everything))
+
+
+def judged(name: str, profile: str) -> Result:
+    """A fault before all claims."""
+    fault, lab, faulty = FAULTS[name], laboratory(profile), known(name)
+    verdicts: dict[str, Verdict] = {}
+    until: dict[str, tuple[int, float]] = {}
+    cases, start = 0, time.perf_counter()
+    for claim in CLAIMS:
+        verdict = run_check(claim, faulty, fault.dtype, lab)
+        cases += verdict.cases
+        until[claim] = cases, time.perf_counter() - start
+        if refuses(claim, fault.dtype, verdict):
+            verdicts[claim] = verdict
+    blamed = blame(verdicts)
+    return Result(
+        fault=name,
+        blamed=blamed,
+        verdict=verdicts[blamed].label if blamed else "",
+        cases=until[blamed][0] if blamed else cases,
+        seconds=until[blamed][1] if blamed else time.perf_counter() - start,
+        total=time.perf_counter() - start,
+        refusing=tuple(verdicts),
+    )
+
+
+def results(names: list[str], profile: str, jobs: int) -> Iterator[Result]:
+    """Every fault's result, as they come."""
+    if jobs == 1:
+        yield from (judged(name, profile) for name in names)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        for done in as_completed([pool.submit(judged, name, profile) for name in names]):
+            yield done.result()
+
+
+def summary(found: list[Result]) -> str:
+    """One line on all faults."""
+    refused, right = [r for r in found if r.blamed], [r for r in found if r.right]
+    share = 100 * len(right) // max(len(found), 1)
+    return (
+        f"{len(found)} faults: {len(refused)} refused, {len(right)} ({share} %) with the right claim first, "
+        f"{statistics.median([r.seconds for r in found] or [0]):.1f} s median until it is blamed, "
+        f"{statistics.median([r.total for r in found] or [0]):.1f} s for all claims"
+    )
+
+
+def rows(found: list[Result]) -> Iterator[tuple[str, ...]]:
+    """The table's rows, in the order of the files."""
+    order = list(FAULTS)
+    for r in sorted(found, key=lambda r: order.index(r.fault)):
+        fault = FAULTS[r.fault]
+        right = "yes" if r.right else "no" if r.blamed else "survives"
+        blamed = f"{r.blamed} ({r.verdict})" if r.blamed else "-"
+        yield r.fault, fault.dtype, fault.claim, right, blamed, str(r.cases), f"{r.seconds:.1f}"
+
+
+HEADINGS = ("fault", "dtype", "claim to blame", "right", "claim blamed first", "cases", "seconds")
+
+
+def markdown(found: list[Result]) -> str:
+    """The report as Markdown, with what each fault does wrong and the threads on its kind."""
+    lines = [f"# Faulty backends\n\n{summary(found)}.\n"]
+    lines += ["| " + " | ".join((*HEADINGS, "what is wrong", "threads")) + " |", "|---" * 9 + "|"]
+    for row in rows(found):
+        fault = FAULTS[row[0]]
+        told = fault.wrong + (f" ({fault.explained})" if fault.explained and row[3] == "no" else "")
+        lines.append("| " + " | ".join((*row, told, ", ".join(fault.threads))) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(console: Console, found: list[Result]) -> None:
+    """The table, the summary, and the two lists of what went wrong."""
+    table = Table(*HEADINGS, title="faulty backends")
+    colours = {"yes": "green", "no": "yellow", "survives": "red"}
+    for row in rows(found):
+        table.add_row(*row, style=colours[row[3]])
+    console.print(table)
+    console.print(summary(found))
+    for title, chosen in (
+        ("Survivors", [r for r in found if not r.blamed]),
+        ("Another claim blamed", [r for r in found if r.blamed and not r.right]),
+    ):
+        if chosen:
+            console.print(f"\n{title}:")
+        for r in chosen:
+            fault: Fault = FAULTS[r.fault]
+            because = f"; {fault.explained}" if fault.explained else ""
+            blamed = f" -> {r.blamed} ({r.verdict})" if r.blamed else ""
+            console.print(f"  {fault.name} [{fault.dtype}] {fault.claim}{blamed}: {fault.wrong}{because}", markup=False)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", choices=PROFILES, default="quick", help="how many cases (default: quick)")
+    parser.add_argument("--only", metavar="GLOB", default="*", help="only faults, families or claims of such a name")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report here too")
+    options = parser.parse_args()
+    names = [
+        f.name for f in FAULTS.values() if any(fnmatch.fnmatch(n, options.only) for n in (f.name, f.family, f.claim))
+    ]
+    if not names:
+        parser.error(f"no fault, family or claim is called {options.only}; the families are the files in tests/faults")
+    console, found = Console(), []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("faults", total=len(names))
+        for result in results(names, options.profile, options.jobs):
+            found.append(result)
+            progress.advance(task)
+    shown(console, found)
+    if options.markdown:
+        options.markdown.write_text(markdown(found), encoding="utf-8")
+        console.print(f"wrote {options.markdown}")
+    survivors = any(not r.blamed for r in found)
+    return int(survivors or sum(r.right for r in found) < ENOUGH * len(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""Faulty backends beyond the rivals: a few lines each, each wrong in one thing, each naming the claim to blame."""
+
+from faults import (
+    arguments,
+    converted,
+    edges,
+    gradients,
+    layers,
+    memory,
+    modes,
+    nans,
+    numerics,
+    repeats,
+    state,
+    structure,
+    types,
+)
+from faults.registry import FAULTS, FORTHCOMING, Fault
+
+FAMILIES = (
+    structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
+)  # fmt: skip
+
+__all__ = ["FAMILIES", "FAULTS", "FORTHCOMING", "Fault"]

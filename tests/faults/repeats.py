@@ -1,0 +1,129 @@
+"""Faults of repetition: noise, memory from call to call, traces left in the process."""
+
+import os
+
+import numpy as np
+
+from faults.pieces import Pieces
+from faults.registry import fault
+
+
+@fault("hygiene.deterministic")
+class AddsInAnyOrder(Pieces):
+    """dweight is added up by atomics, in another order each time."""
+
+    calls = 0
+
+    def dweight(self, dy, x_hat):
+        self.calls += 1
+        dweight = super().dweight(dy, x_hat)
+        return dweight * (1 + self.calls % 2 * np.finfo(dweight.dtype).eps)
+
+
+@fault("hygiene.deterministic", thread="tile-ai/TileOPs#1727")
+class RacesForTheState(Pieces):
+    """Every third update of the running mean reads what another thread has just written."""
+
+    calls = 0
+
+    def updated(self, running_mean, running_var, mean, var, momentum):
+        self.calls += 1
+        new_mean, new_var = super().updated(running_mean, running_var, mean, var, momentum)
+        return self.mixed(new_mean, mean, momentum) if self.calls % 3 == 0 else new_mean, new_var
+
+
+@fault("hygiene.deterministic")
+class FlipsABitInTheVariance(Pieces):
+    """Every second running variance is a last bit higher."""
+
+    calls = 0
+
+    def updated(self, *arguments):
+        self.calls += 1
+        mean, var = super().updated(*arguments)
+        return mean, np.nextafter(var, var * 2) if self.calls % 2 else var
+
+
+@fault("hygiene.deterministic")
+class GradientsAccumulate(Pieces):
+    """dbias is added to that of the last call with as many channels."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.held = {}
+
+    def dbias(self, dy):
+        self.held[len(dy)] = self.held.get(len(dy), 0) + super().dbias(dy)
+        return self.held[len(dy)]
+
+
+@fault("hygiene.deterministic")
+class FirstCallIsUnfinished(Pieces):
+    """The first call returns before y is written, and y is 0."""
+
+    warm = False
+
+    def evaluate(self, x, *rest, **options):
+        y = super().evaluate(x, *rest, **options)
+        warm, self.warm = self.warm, True
+        return y if warm else y * 0
+
+
+@fault("hygiene.deterministic")
+class RandomInput(Pieces):
+    """x is dithered by a thousandth of a bit's worth of noise."""
+
+    def read(self, x):
+        wide = super().read(x)
+        noise = np.random.default_rng().uniform(-1, 1, wide.shape)
+        return (wide * (1 + noise * np.finfo(wide.dtype).eps)).astype(wide.dtype)
+
+
+@fault("hygiene.deterministic")
+class SlowsDownAfterManyCalls(Pieces):
+    """From the hundredth call on, another kernel is used, which leaves bias out in evaluation."""
+
+    calls = 0
+
+    def evaluate(self, *arrays, **options):
+        self.calls += 1
+        return super().evaluate(*arrays, **options)
+
+    def affine(self, x_hat, weight, bias):
+        return super().affine(x_hat, weight, bias * 0 if self.calls >= 100 and self.mode == "evaluate" else bias)
+
+
+@fault("hygiene.global-state")
+class SeedsTheRandomState(Pieces):
+    """Training seeds NumPy's random numbers, to be reproducible."""
+
+    def train(self, *arrays, **options):
+        np.random.seed(0)
+        return super().train(*arrays, **options)
+
+
+@fault("hygiene.global-state")
+class DrawsRandomNumbers(Pieces):
+    """Evaluation draws a number from NumPy's global generator."""
+
+    def evaluate(self, *arrays, **options):
+        np.random.random()
+        return super().evaluate(*arrays, **options)
+
+
+@fault("hygiene.global-state")
+class SilencesErrors(Pieces):
+    """Training turns NumPy's floating-point warnings off and leaves them off."""
+
+    def train(self, *arrays, **options):
+        np.seterr(all="ignore")
+        return super().train(*arrays, **options)
+
+
+@fault("hygiene.global-state")
+class SetsAnEnvironmentVariable(Pieces):
+    """The backward pass asks for determinism through the environment."""
+
+    def train_gradients(self, *arrays, **options):
+        os.environ["FAULTY_DETERMINISTIC"] = "1"
+        return super().train_gradients(*arrays, **options)

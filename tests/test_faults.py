@@ -1,0 +1,81 @@
+"""Every faulty backend is refused by the claim that it names; `fault_report.py` asks all claims."""
+
+import re
+
+import pytest
+from checks import run_check
+from fault_report import blame, refuses
+from faults import FAULTS, FORTHCOMING
+from faults.pieces import Pieces
+from faults.wild import WILD
+from faulty import backend
+from test_sound import LABORATORY, unexpected
+
+from normspec.conformance.arithmetic import DTYPES
+from normspec.conformance.claims import CLAIMS
+from normspec.conformance.verdicts import Kind, Verdict
+
+SURVIVORS: dict[str, str] = {}
+"""Faults that their claim does not refuse yet, with the input that would show them."""
+
+
+def _case(name):
+    fault, marks = FAULTS[name], []
+    if fault.claim not in CLAIMS:
+        marks.append(pytest.mark.skip(reason=f"there is no claim {fault.claim} yet"))
+    elif name in SURVIVORS:
+        marks.append(pytest.mark.xfail(reason=SURVIVORS[name], strict=True))
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", [_case(name) for name in FAULTS])
+def test_its_claim_refuses_it(name):
+    fault = FAULTS[name]
+    verdict = run_check(fault.claim, backend(fault.make(), name), fault.dtype)
+    assert refuses(fault.claim, fault.dtype, verdict), verdict.words
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_pieces_are_sound(dtype):
+    assert unexpected("pieces", Pieces(), dtype, LABORATORY) == []
+
+
+def test_there_are_many():
+    assert len(FAULTS) >= 120
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_is_described(name):
+    fault = FAULTS[name]
+    assert re.fullmatch(r"\S.*\.", fault.wrong), "a docstring of one sentence or two, on one line"
+    assert fault.claim in CLAIMS or fault.claim in FORTHCOMING
+    assert fault.dtype in DTYPES
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", thread) for thread in fault.threads)
+
+
+@pytest.mark.parametrize("kind", WILD)
+def test_every_wild_kind_has_a_fault(kind):
+    assert any(set(WILD[kind]) & set(fault.threads) for fault in FAULTS.values())
+
+
+def test_survivors_are_faults():
+    assert set(SURVIVORS) <= set(FAULTS)
+
+
+def verdicts(**kinds):
+    return {claim.replace("__", "-").replace("_", "."): Verdict(kind=kind) for claim, kind in kinds.items()}
+
+
+@pytest.mark.parametrize(
+    ("refusing", "blamed"),
+    [
+        (verdicts(running_update=Kind.FAILS, hygiene_layouts=Kind.DEVIATES), "hygiene.layouts"),
+        (verdicts(running_update=Kind.CRASHED, hygiene_layouts=Kind.FAILS), "running.update"),
+        (verdicts(running_update=Kind.FAILS, precision_extent=Kind.FAILS), "precision.extent"),
+        (verdicts(running_update=Kind.INCONCLUSIVE, evaluate_folded=Kind.FAILS), "evaluate.folded"),
+        (verdicts(running_update=Kind.DEVIATES, evaluate_folded=Kind.DEVIATES), "evaluate.folded"),
+        ({}, ""),
+    ],
+)
+def test_blame(refusing, blamed):
+    assert blame(refusing) == blamed
