@@ -1,18 +1,42 @@
 """`normspec`: the suite as a command, from any directory and for an installed copy. It takes pytest's options.
 
 `normspec --backend my_adapter.py -n auto` is `pytest conformance --backend my_adapter.py -n auto` without a checkout.
+`normspec conventions A [B]` tells what backends do, and how to convert between them.
 """
 
+import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from normspec import __version__
+from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, open_backend
+from normspec.conformance.arithmetic import DTYPES
+from normspec.conformance.checking import Laboratory
+from normspec.conformance.pools import DEFAULT_SEED, PROFILES
+
+USAGE = """\
+usage: normspec [--backend NAME ...] [options]    check implementations, claim by claim
+       normspec conventions NAME [NAME ...]       what they do, from behaviour alone, and how to convert
+       normspec --version
+
+`normspec conventions --help` explains the second. The first takes all of pytest's options:
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suite as pytest would; its exit status."""
+    """Run the suite as pytest would, or tell conventions; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["conventions"]:
+        return conventions(given[1:])
+    if given == ["--version"]:
+        print(f"normspec {__version__}")
+        return 0
+    if "--help" in given or "-h" in given:
+        print(USAGE)
     here = Path(__file__).parent
     # The reader's own pytest configuration is about their tests, not about this suite: it is left out.
     own = ["-c", str(here / "normspec.ini"), f"--rootdir={here}", "-p", "no:cacheprovider"]
@@ -23,3 +47,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _is_own(word: str, here: Path) -> bool:
     """Whether a word names one of the suite's test files, or a check in it."""
     return word.startswith("test_") and (here / word.partition("::")[0]).is_file()
+
+
+def conventions(arguments: Sequence[str]) -> int:
+    """`normspec conventions`: tell what backends do and how to convert; 2 if the command line asks for what is not."""
+    parser = argparse.ArgumentParser(
+        prog="normspec conventions",
+        description="Tell what backends do, from their behaviour alone; with several, where they differ, and how to "
+        "convert between the first and each other. A conversion is executed and verified before it is printed.",
+    )
+    parser.add_argument(
+        "backends", nargs="+", metavar="NAME|FILE.py[:NAME]|MODULE:NAME", help="what to look at; as for --backend"
+    )
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="only these dtypes; repeatable (default: all)")
+    parser.add_argument("--profile", choices=PROFILES, default="quick", help="how many cases (default: quick)")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="draw other cases than the fixed ones")
+    parser.add_argument("--json", metavar="FILE", help="write all of it as JSON; - for standard output, and no text")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also what is alike, and how it was found")
+    options = parser.parse_args(arguments)
+    backends, not_run = _opened(parser, options.backends, options.dtype)
+
+    from normspec.conformance.comparison import Comparison
+    from normspec.conformance.conventions import find
+    from normspec.conformance.conversion import conversions
+
+    laboratory = Laboratory(PROFILES[options.profile], options.seed)
+    found = []
+    for backend in backends:
+        if sys.stderr.isatty():
+            print(f"looking at {backend.title} ...", file=sys.stderr)
+        found.append(find(backend, [d for d in backend.dtypes if not options.dtype or d in options.dtype], laboratory))
+    pairs = [pair for other in found[1:] for pair in ((found[0], other), (other, found[0]))]
+    made = [conversion for a, b in pairs for conversion in conversions(a, b, laboratory)]
+    comparison = Comparison(found, made, not_run)
+    if options.json != "-":
+        width = shutil.get_terminal_size().columns
+        print(comparison.terminal(width, color=sys.stdout.isatty(), verbose=options.verbose), end="")
+    if options.json == "-":
+        print(comparison.json(laboratory), end="")
+    elif options.json:
+        path = Path(options.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(comparison.json(laboratory), encoding="utf-8")
+        print(f"wrote {path}")
+    return 0
+
+
+def _opened(
+    parser: argparse.ArgumentParser, specs: Sequence[str], dtypes: Sequence[str] | None
+) -> tuple[list[Backend], dict[str, str]]:
+    """The backends that can run here, and why the others cannot. Exits with a sentence where nothing can be told."""
+    backends, not_run = [], {}
+    for spec in dict.fromkeys(specs):
+        try:
+            backend = open_backend(spec)
+        except BadAdapter as problem:
+            parser.exit(2, f"normspec conventions: {problem}\n")
+        except Unavailable as reason:
+            not_run[spec] = str(reason)
+            continue
+        if dtypes and not set(dtypes) & set(backend.dtypes):
+            not_run[spec] = f"it offers {', '.join(backend.dtypes)}, and {' and '.join(dtypes)} was asked for"
+            continue
+        backends.append(backend)
+    if not backends:
+        told = "; ".join(f"{name}: {reason}" for name, reason in not_run.items())
+        parser.exit(2, f"normspec conventions: None of the backends can be looked at here. {told}\n")
+    names = [backend.name for backend in backends]
+    if len(set(names)) < len(names):
+        told = f"Two backends have the same name: {', '.join(names)}. Give each its own `name`."
+        parser.exit(2, f"normspec conventions: {told}\n")
+    return backends, not_run
