@@ -31,7 +31,7 @@ from normspec.conformance.experiments import (
     run_train,
     state_of,
 )
-from normspec.conformance.judging import Evidence, Observation, agreement, followed
+from normspec.conformance.judging import Evidence, Observation, agreement, explanation
 from normspec.conformance.pools import Pool
 from normspec.conformance.running import run_check
 from normspec.conformance.verdicts import Kind, Verdict
@@ -560,7 +560,7 @@ def explain(dtype: str, evidence: Evidence, base: Rules = ARTICLE) -> Rules | No
         seen = (agreement([evidence], rivals, arithmetic) for arithmetic in formula_grades(dtype))
         return any(one.holds and one.decided for one in seen)
 
-    rivals = () if agrees(()) else followed(dtype, evidence, frozenset())
+    rivals = () if agrees(()) else explanation(dtype, evidence) or ()
     return reduce(lambda rules, rival: rival.rules(rules), rivals, base) if agrees(rivals) else None
 
 
