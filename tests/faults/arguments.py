@@ -66,7 +66,7 @@ class EpsBelowAMillionth(Pieces):
         return super().root(var, float(f"{eps:.6f}"))
 
 
-@fault("evaluate.folded", thread=("pytorch/pytorch#25282", "microsoft/onnxscript#2312"))
+@fault("evaluate.running-statistics", thread=("pytorch/pytorch#25282", "microsoft/onnxscript#2312"))
 class EpsFixedInEvaluation(Pieces):
     """Evaluation uses 1e-5, whatever eps."""
 
@@ -74,7 +74,7 @@ class EpsFixedInEvaluation(Pieces):
         return super().root(var, 1e-5 if self.mode == "evaluate" else eps)
 
 
-@fault("evaluate.folded", thread=("chainer/chainer#2214", "VeriSilicon/TIM-VX#589"))
+@fault("evaluate.folded", thread=("chainer/chainer#2214", "pytorch/vision#1947", "VeriSilicon/TIM-VX#589"))
 class EpsMissingInEvaluation(Pieces):
     """Evaluation leaves eps out, while its backward pass has it."""
 
@@ -82,7 +82,7 @@ class EpsMissingInEvaluation(Pieces):
         return super().root(var, 0 if self.mode == "evaluate" else eps)
 
 
-@fault("evaluate.folded", thread="chainer/chainer#4505")
+@fault("evaluate.running-statistics", thread="chainer/chainer#4505")
 class EpsTwiceInEvaluation(Pieces):
     """Evaluation adds eps to a variance that already holds it."""
 
@@ -106,7 +106,9 @@ class EpsFixedInGradients(Pieces):
         return super().root(var, 1e-5 if self.mode == "train_gradients" else eps)
 
 
-@fault("gradient.evaluation")
+@fault(
+    "gradient.evaluation", explained="dweight is divided by the same root, and the claim on it comes before that on dx"
+)
 class EpsMissingInEvaluationGradients(Pieces):
     """The backward pass of evaluation leaves eps out."""
 
@@ -174,7 +176,7 @@ class LayerIgnoresMomentum(Layer):
         return 0.1
 
 
-@fault("running.momentum-extremes", thread="pytorch/pytorch#15298")
+@fault("running.momentum-extremes", thread=("pytorch/pytorch#15298", "Cadene/pretrained-models.pytorch#5"))
 class LayerTakesZeroMomentumForNone(Layer):
     """A layer built with momentum 0 uses 0.1."""
 
@@ -223,7 +225,7 @@ class MomentumIsCapped(Pieces):
         return super().mixed(old, new, min(momentum, 0.8))
 
 
-@fault("running.update", thread=("Jermmy/pytorch-quantization-demo#17", "d2l-ai/d2l-en#2213"))
+@fault("running.update", thread=("PaddlePaddle/Paddle#51120", "d2l-ai/d2l-en#2213"))
 class MomentumIsFlippedInTheLayer(Layer):
     """A layer hands 1 - momentum to its operation."""
 

@@ -61,7 +61,7 @@ class EmptyGradientsAreNaN(Pieces):
 
     def train_gradients(self, x, weight, bias, dy, **options):
         dx, dweight, dbias = super().train_gradients(x, weight, bias, dy, **options)
-        return dx, dweight + np.nan * (not x.size), dbias + np.nan * (not x.size)
+        return dx, dweight + (0 if x.size else np.nan), dbias + (0 if x.size else np.nan)
 
 
 @fault("hygiene.every-shape")

@@ -29,7 +29,7 @@ class EvaluationIgnoresStrides(Pieces):
         return super().evaluate(misread(x), *rest, **options)
 
 
-@fault("hygiene.layouts")
+@fault("hygiene.layouts", thread="deeplearning4j/deeplearning4j#8860")
 class IgnoresStridesOfTheGradient(Pieces):
     """The backward pass reads dy as if its memory were contiguous."""
 
@@ -239,7 +239,7 @@ class ReusesASmallWorkspace(_Reusing):
         return dx, self.held("dweight", dweight), dbias
 
 
-@fault("hygiene.no-alias")
+@fault("hygiene.inputs-unwritten")
 class HandsBackTheVariance(Pieces):
     """The running variance is updated in place and handed back."""
 

@@ -101,7 +101,7 @@ class SquaresInBfloat16(Pieces):
         return self.total(through(np.square(x - column(mean)), ml_dtypes.bfloat16)) / self.count(x)
 
 
-@fault("precision.within-bound")
+@fault("precision.within-bound", thread="tile-ai/tilelang-ascend#1225")
 class ApproximateRoot(Pieces):
     """The reciprocal root is the processor's, of 12 bits, with no step of Newton's to mend it."""
 
@@ -281,7 +281,9 @@ class ParametersInHalf(Pieces):
         return super().evaluate(x, *(through(p, np.float16) for p in parameters), eps=eps)
 
 
-@fault("normalize.eps-inside-root", dtype="float16", thread="tensorflow/tensorflow#24979")
+@fault(
+    "normalize.eps-inside-root", dtype="float16", thread=("tensorflow/tensorflow#24979", "deepspeedai/DeepSpeed#581")
+)
 class EpsLostInHalf(Pieces):
     """eps is held in the float16 of x, where 1e-8 is 0."""
 

@@ -12,12 +12,9 @@ from faults.registry import fault
 class AddsInAnyOrder(Pieces):
     """dweight is added up by atomics, in another order each time."""
 
-    calls = 0
-
     def dweight(self, dy, x_hat):
-        self.calls += 1
-        dweight = super().dweight(dy, x_hat)
-        return dweight * (1 + self.calls % 2 * np.finfo(dweight.dtype).eps)
+        order = np.random.default_rng().permutation(dy.shape[1])
+        return np.cumsum((dy * x_hat)[:, order], axis=1)[:, -1] if dy.size else super().dweight(dy, x_hat)
 
 
 @fault("hygiene.deterministic", thread="tile-ai/TileOPs#1727")
@@ -77,20 +74,6 @@ class RandomInput(Pieces):
         wide = super().read(x)
         noise = np.random.default_rng().uniform(-1, 1, wide.shape)
         return (wide * (1 + noise * np.finfo(wide.dtype).eps)).astype(wide.dtype)
-
-
-@fault("hygiene.deterministic")
-class SlowsDownAfterManyCalls(Pieces):
-    """From the hundredth call on, another kernel is used, which leaves bias out in evaluation."""
-
-    calls = 0
-
-    def evaluate(self, *arrays, **options):
-        self.calls += 1
-        return super().evaluate(*arrays, **options)
-
-    def affine(self, x_hat, weight, bias):
-        return super().affine(x_hat, weight, bias * 0 if self.calls >= 100 and self.mode == "evaluate" else bias)
 
 
 @fault("hygiene.global-state")

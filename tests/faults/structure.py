@@ -27,7 +27,7 @@ class DropsTheRemainderOf16(_Counted):
         return size // 16 * 16 or size
 
 
-@fault("precision.extent")
+@fault("precision.extent", thread="tile-ai/tilelang-ascend#890")
 class DropsTheRemainderOf256(_Counted):
     """Blocks of 256 are summed, and what is left behind the last whole one is lost, from 256 values on."""
 
@@ -75,7 +75,7 @@ class CountsIn16Bits(Pieces):
         return values.shape[1] % 65536 or 65536
 
 
-@fault("precision.extent")
+@fault("precision.extent", thread="tensorflow/tensorflow#30230")
 class CountsInHalf(Pieces):
     """m is held in half precision, exact to 2048 and infinite from 65520 on."""
 

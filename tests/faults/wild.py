@@ -11,7 +11,7 @@ WILD = {
     ),
     "momentum with the other meaning": (
         "keras-team/keras#6839", "ludwig-ai/ludwig#2100", "Oneflow-Inc/oneflow#6055", "d2l-ai/d2l-en#2213",
-        "Jermmy/pytorch-quantization-demo#17", "pytorch/pytorch#15298",
+        "PaddlePaddle/Paddle#51120", "pytorch/pytorch#15298",
     ),
     "momentum lost on the way": ("pytorch/pytorch#18525",),
     "eps outside the root": (
@@ -19,14 +19,16 @@ WILD = {
     ),
     "eps in the wrong place, twice, or missing": (
         "xlite-dev/LeetCUDA#309", "chainer/chainer#2214", "chainer/chainer#4505", "deeplearning4j/deeplearning4j#8241",
-        "VeriSilicon/TIM-VX#589",
+        "VeriSilicon/TIM-VX#589", "pytorch/vision#1947",
     ),
     "eps ignored or fixed": (
         "tensorflow/tensorflow#58863", "PaddlePaddle/Paddle#5548", "pytorch/pytorch#25282",
         "microsoft/onnxscript#2312", "qualcomm/aimet#1957",
     ),
     "eps raised to a minimum": ("tensorflow/tensorflow#8090", "tensorflow/tensorflow#37768"),
-    "eps below the dtype's resolution": ("tensorflow/tensorflow#24979",),
+    "eps below the dtype's resolution": (
+        "tensorflow/tensorflow#24979", "deepspeedai/DeepSpeed#581", "pytorch/pytorch#41527",
+    ),
     "another default eps": (
         "ml-explore/mlx-examples#1434", "NervanaSystems/ngraph-onnx#142", "qqwweee/keras-yolo3#451",
     ),
@@ -51,6 +53,10 @@ WILD = {
         "FluxML/Flux.jl#2716", "PaddlePaddle/Paddle#11445",
     ),
     "empty batch moves the state": ("google-deepmind/sonnet#125", "pytorch/pytorch#12013"),
+    "remainder of a block": ("tile-ai/tilelang-ascend#890",),
+    "count in half precision": ("tensorflow/tensorflow#30230",),
+    "approximate reciprocal root": ("tile-ai/tilelang-ascend#1225",),
+    "strides of dy misread": ("deeplearning4j/deeplearning4j#8860",),
     "channels last misread in the forward pass": ("pytorch/pytorch#62594", "pytorch/pytorch#134618"),
     "channels last misread in the backward pass": (
         "pytorch/pytorch#175189", "pytorch/pytorch#181411", "pytorch/pytorch#169372",
