@@ -148,9 +148,8 @@ def conversion_text(conversion: Conversion, width: int, *, python: bool) -> str:
     if not shown(conversion):
         words = f"{head}: what follows from the rules {conversion.verification.words}. It is not printed."
         return "\n".join([_wrapped(words, width), *obstacles])
-    lines, said, number = [_wrapped(text, width)], ("", ""), 0
-    for occasion, step in conversion.steps:
-        number += 1
+    lines, said = [_wrapped(text, width)], ("", "")
+    for number, (occasion, step) in enumerate(conversion.steps, 1):
         if occasion and occasion != said[0]:
             lines.append(f"  {occasion}:")
         lines.append(f"  {number}. {step.line}")

@@ -16,10 +16,11 @@ from normspec import __version__
 from normspec.conformance import power
 from normspec.conformance.adapters import Backend
 from normspec.conformance.arithmetic import DTYPES
+from normspec.conformance.blame import blamed
 from normspec.conformance.cells import Cell
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.suite import Suite
-from normspec.conformance.verdicts import SEVERITY, Kind, blamed
+from normspec.conformance.verdicts import SEVERITY, Kind
 
 if TYPE_CHECKING:
     from rich.table import Table  # imported where a table is drawn: it takes a tenth of a second

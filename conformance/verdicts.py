@@ -77,18 +77,3 @@ class Verdict:
 def worst_of(verdicts: list[Verdict]) -> Verdict:
     """The gravest of several; one that is not offered says nothing against another that is."""
     return min(verdicts, key=lambda verdict: SEVERITY[verdict.kind])
-
-
-_BLAME = (Kind.DEVIATES, Kind.CRASHED, Kind.HUNG, Kind.FAILS, Kind.INCONCLUSIVE)
-
-
-def blamed(verdicts: Mapping[str, Verdict]) -> str:
-    """The claim to read first, of verdicts by claim in the order of the claims: "" if none refuses.
-
-    A named rival says most, a crash hides the rest, and what cannot be decided follows from something else.
-    """
-    for kind in _BLAME:
-        for claim, verdict in verdicts.items():
-            if verdict.kind == kind:
-                return claim
-    return ""

@@ -6,7 +6,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,52 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from normspec.conformance.adapters import Backend, Deviation
+from normspec.conformance.blame import blamed, refuses
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.pools import PROFILES
-from normspec.conformance.verdicts import Kind, Verdict
+from normspec.conformance.verdicts import Verdict
 
 ENOUGH = 0.95
 """The share of faults for which the right claim must come first."""
-
-_NAMES = {rival.name for claim in CLAIMS.values() for rival in claim.rivals}
-
-
-def refuses(claim: str, dtype: str, verdict: Verdict) -> bool:
-    """Whether a verdict is none that a sound backend may get."""
-    undecidable = dtype in (CLAIMS[claim].undecidable or {})
-    return verdict.kind not in (Kind.CONFORMS, Kind.NOT_OFFERED) and not (
-        undecidable and verdict.kind == Kind.INCONCLUSIVE
-    )
-
-
-def blame(verdicts: Mapping[str, Verdict]) -> str:
-    """The claim that a developer should read first, of those that refuse; "" if there are none.
-
-    Noise explains everything else. Then come rivals that were named, a claim's own before those of others; then
-    crashes; then what agrees with nothing, claims about sizes, memory and side effects before claims about formulas.
-    The article's experiment, which is about everything, comes last.
-    """
-    inexact = "precision.within-bound" in verdicts and verdicts["precision.within-bound"].kind == Kind.FAILS
-
-    def rank(claim: str) -> int:
-        kind, rival = verdicts[claim].kind, verdicts[claim].rival
-        if claim == "hygiene.deterministic":
-            return 0
-        if claim == "example.article":
-            return 6
-        # A value found, as of a default, is no rival; and a grade of precision says nothing of what fails in all.
-        if kind == Kind.DEVIATES and not (claim.startswith("precision.") and inexact):
-            if rival in {own.name for own in CLAIMS[claim].rivals}:
-                return 1
-            if rival in _NAMES:
-                return 2
-        if kind in (Kind.CRASHED, Kind.HUNG):
-            return 3
-        if kind == Kind.FAILS and (claim.startswith("hygiene.") or claim == "precision.extent"):
-            return 4
-        return 5 if kind in (Kind.FAILS, Kind.DEVIATES) else 7
-
-    return min(verdicts, key=lambda claim: (rank(claim), list(CLAIMS).index(claim)), default="")
 
 
 @dataclass(frozen=True)
@@ -112,13 +73,13 @@ def judged(name: str, profile: str) -> Result:
         until[claim] = cases, time.perf_counter() - start
         if refuses(claim, fault.dtype, verdict):
             verdicts[claim] = verdict
-    blamed = blame(verdicts)
+    first = blamed(verdicts)
     return Result(
         fault=name,
-        blamed=blamed,
-        verdict=verdicts[blamed].label if blamed else "",
-        cases=until[blamed][0] if blamed else cases,
-        seconds=until[blamed][1] if blamed else time.perf_counter() - start,
+        blamed=first,
+        verdict=verdicts[first].label if first else "",
+        cases=until[first][0] if first else cases,
+        seconds=until[first][1] if first else time.perf_counter() - start,
         total=time.perf_counter() - start,
         refusing=tuple(verdicts),
     )

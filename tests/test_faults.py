@@ -4,14 +4,14 @@ import re
 
 import pytest
 from checks import run_check
-from fault_report import blame, refuses
-from faults import FAULTS, FORTHCOMING
+from faults import FAULTS
 from faults.pieces import Pieces
 from faults.wild import WILD
 from faulty import backend
 from test_sound import LABORATORY, unexpected
 
 from normspec.conformance.arithmetic import DTYPES
+from normspec.conformance.blame import blamed, refuses
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.verdicts import Kind, Verdict
 
@@ -20,11 +20,7 @@ SURVIVORS: dict[str, str] = {}
 
 
 def _case(name):
-    fault, marks = FAULTS[name], []
-    if fault.claim not in CLAIMS:
-        marks.append(pytest.mark.skip(reason=f"there is no claim {fault.claim} yet"))
-    elif name in SURVIVORS:
-        marks.append(pytest.mark.xfail(reason=SURVIVORS[name], strict=True))
+    marks = [pytest.mark.xfail(reason=SURVIVORS[name], strict=True)] if name in SURVIVORS else []
     return pytest.param(name, marks=marks)
 
 
@@ -48,7 +44,7 @@ def test_there_are_many():
 def test_it_is_described(name):
     fault = FAULTS[name]
     assert re.fullmatch(r"\S.*\.", fault.wrong), "a docstring of one sentence or two, on one line"
-    assert fault.claim in CLAIMS or fault.claim in FORTHCOMING
+    assert fault.claim in CLAIMS
     assert fault.dtype in DTYPES
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", thread) for thread in fault.threads)
 
@@ -67,7 +63,7 @@ def verdicts(**kinds):
 
 
 @pytest.mark.parametrize(
-    ("refusing", "blamed"),
+    ("refusing", "first"),
     [
         (verdicts(running_update=Kind.FAILS, hygiene_layouts=Kind.DEVIATES), "hygiene.layouts"),
         (verdicts(running_update=Kind.CRASHED, hygiene_layouts=Kind.FAILS), "running.update"),
@@ -77,5 +73,5 @@ def verdicts(**kinds):
         ({}, ""),
     ],
 )
-def test_blame(refusing, blamed):
-    assert blame(refusing) == blamed
+def test_blame(refusing, first):
+    assert blamed(refusing) == first

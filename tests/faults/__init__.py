@@ -15,10 +15,8 @@ from faults import (
     structure,
     types,
 )
-from faults.registry import FAULTS, FORTHCOMING, Fault
+from faults.registry import FAULTS, Fault
 
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
 )  # fmt: skip
-
-__all__ = ["FAMILIES", "FAULTS", "FORTHCOMING", "Fault"]

@@ -6,9 +6,6 @@ from typing import Any
 
 from faults.pieces import Layer, Pieces
 
-FORTHCOMING = ("hygiene.every-shape", "layer.follows-operation", "hygiene.global-state")
-"""Claims that may be named before the suite has them."""
-
 
 @dataclass(frozen=True)
 class Fault:
