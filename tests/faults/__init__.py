@@ -20,3 +20,4 @@ from faults.registry import FAULTS, Fault
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
 )  # fmt: skip
+__all__ = ["FAMILIES", "FAULTS", "Fault"]
