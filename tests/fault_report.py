@@ -44,28 +44,33 @@ def blame(verdicts: Mapping[str, Verdict]) -> str:
     """The claim that a developer should read first, of those that refuse; "" if there are none.
 
     Noise explains everything else. Then come rivals that were named, a claim's own before those of others; then
-    crashes; then what agrees with nothing, claims about sizes, memory and side effects before claims about formulas.
-    The article's experiment, which is about everything, comes last.
+    crashes; then what agrees with nothing: formulas first, as a wrong one is wrong at every size and precision, then
+    long reductions, sizes and memory, and precision. The article's experiment, which is about everything, comes last.
     """
-    inexact = "precision.within-bound" in verdicts and verdicts["precision.within-bound"].kind == Kind.FAILS
+    formulas = any(
+        v.kind in (Kind.FAILS, Kind.CRASHED) and not claim.startswith(("precision.", "hygiene.", "example."))
+        for claim, v in verdicts.items()
+    )
 
     def rank(claim: str) -> int:
         kind, rival = verdicts[claim].kind, verdicts[claim].rival
         if claim == "hygiene.deterministic":
             return 0
         if claim == "example.article":
-            return 6
-        # A value found, as of a default, is no rival; and a grade of precision says nothing of what fails in all.
-        if kind == Kind.DEVIATES and not (claim.startswith("precision.") and inexact):
+            return 9
+        # A value found, as of a default, is no rival; and precision says nothing where a formula fails.
+        if kind == Kind.DEVIATES and not (claim.startswith("precision.") and formulas):
             if rival in {own.name for own in CLAIMS[claim].rivals}:
                 return 1
             if rival in _NAMES:
                 return 2
         if kind in (Kind.CRASHED, Kind.HUNG):
             return 3
-        if kind == Kind.FAILS and (claim.startswith("hygiene.") or claim == "precision.extent"):
-            return 4
-        return 5 if kind in (Kind.FAILS, Kind.DEVIATES) else 7
+        if kind == Kind.INCONCLUSIVE:
+            return 8
+        if claim == "precision.extent" and kind == Kind.FAILS:
+            return 5
+        return {"hygiene": 6, "precision": 7}.get(claim.partition(".")[0], 4)
 
     return min(verdicts, key=lambda claim: (rank(claim), list(CLAIMS).index(claim)), default="")
 
