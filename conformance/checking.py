@@ -35,6 +35,7 @@ from normspec.conformance.judging import (
     agreement,
     counterexample,
     explanation,
+    follows_article,
     judge_formula,
     judge_grade,
 )
@@ -236,10 +237,11 @@ class Check:
         self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=reason) if reason else None
         self.replay: Replay | None = None
 
-    def formula(self, *questions: Question, alone: bool = False) -> None:
+    def formula(self, *questions: Question, alone: bool = False, right_where: Callable[[], str] = str) -> None:
         """Decide between the claim's formula and its rivals. Operation and layer are judged apart; the worse counts.
 
         With `alone`, other claims' rivals excuse nothing: the claim is about the article's formula as a whole.
+        `right_where` is asked where nothing explains the results; what it tells pins the fault down to this claim.
         """
 
         def judge(evidence: Sequence[Evidence]) -> Verdict:
@@ -253,6 +255,7 @@ class Check:
                 tuple if alone else partial(self.laboratory.established, self.backend, self.dtype, layer=layer),
                 partial(self._found, roots),
                 partial(self._home, roots),
+                right_where,
             )
 
         parts: list[Verdict] = []
@@ -263,6 +266,15 @@ class Check:
                 parts.append(self._judged(group, judge))
                 replays.append(self.replay)
         self.verdict, self.replay = _joined(parts), replays[parts.index(worst_of(parts))]
+
+    def agrees(self, *questions: Question) -> bool:
+        """Whether all this is offered, and the article's."""
+        for question in questions:
+            outcomes = self.laboratory.traces(self.backend, self.dtype, question)
+            seen = tuple(o for o in outcomes if isinstance(o, Observation))
+            if not follows_article(self.dtype, Evidence(question.experiment, question.quantities, seen)):
+                return False
+        return True
 
     def grade(self, *questions: Question, accepted: Sequence[str]) -> None:
         """Find the finest grade of precision in which everything agrees; `accepted` are the grades that conform.

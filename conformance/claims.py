@@ -45,6 +45,8 @@ class Claim:
     """dtypes in which no data can decide it, with the reason."""
     hint: str = ""
     """What to look at when it fails."""
+    follows: tuple[str, ...] = ()
+    """Claims from which it follows: where one of them is refused, so is this, and there is the cause."""
 
     @property
     def fields(self) -> frozenset[str]:
@@ -119,6 +121,7 @@ _ALL = (
         "section 3 (code); a choice",
         "A layer built without eps uses 1e-5.",
         hint="the default of eps; the value found is in the matrix",
+        follows=("normalize.eps-inside-root",),
     ),
     Claim(
         "normalize.centered",
@@ -126,6 +129,7 @@ _ALL = (
         "In every channel the mean of x-hat over the batch is 0.",
         (_rival("mean not subtracted", centered=False),),
         hint="whether the mean is subtracted, and which one",
+        follows=("statistics.per-channel", "normalize.eps-inside-root"),
     ),
     Claim(
         "normalize.unit-spread",
@@ -133,6 +137,7 @@ _ALL = (
         "In every channel the m-variance of x-hat is var / (var + eps): 1, but for eps.",
         (_rival("not divided by the deviation", scaled=False),),
         hint="the reciprocal root",
+        follows=("statistics.per-channel", "normalize.population-variance", "normalize.eps-inside-root"),
     ),
     Claim(
         "normalize.constant-channel",
@@ -140,6 +145,7 @@ _ALL = (
         "A channel without variance gives bias, finite: eps keeps the denominator from 0.",
         (_rival("not finite where the variance is 0", eps_rule="absent"),),
         hint="whether eps reaches the denominator",
+        follows=("normalize.eps-inside-root",),
     ),
     Claim(
         "normalize.batch-coupling",
@@ -147,6 +153,7 @@ _ALL = (
         "In training, what a sample becomes depends on the other samples of its batch.",
         (_rival("independent of its batch", axes="sample and channel"),),
         hint=_WHOLE_BATCH,
+        follows=("statistics.per-channel", "normalize.uses-batch-statistics"),
     ),
     Claim(
         "affine.scale-then-shift",
@@ -182,8 +189,20 @@ _ALL = (
             _rival("(x-hat + bias) * weight", affine="shift, then scale"),
         ),
         hint="the order of scale and shift",
+        follows=("affine.scale-then-shift", "normalize.eps-inside-root"),
     ),
     # -- section 2: evaluation -----------------------------------------------------------------------------------------
+    Claim(
+        "evaluate.folded",
+        "section 2, the last formula",
+        "Evaluation is the affine map x * weight / sqrt(var + eps) + (bias - weight * mean / sqrt(var + eps)).",
+        (
+            _rival("sign lost in the intercept", folded="sign lost"),
+            _rival("weight lost in the intercept", folded="weight lost"),
+            _rival("eps missing in evaluation", folded="eps lost"),
+        ),
+        hint="the precomputed slope and intercept",
+    ),
     Claim(
         "evaluate.running-statistics",
         "section 2",
@@ -205,17 +224,7 @@ _ALL = (
             _rival("depends on its batch", evaluation_statistics="batch"),
         ),
         hint="anything in evaluation that reads more than one sample",
-    ),
-    Claim(
-        "evaluate.folded",
-        "section 2, the last formula",
-        "Evaluation is the affine map x * weight / sqrt(var + eps) + (bias - weight * mean / sqrt(var + eps)).",
-        (
-            _rival("sign lost in the intercept", folded="sign lost"),
-            _rival("weight lost in the intercept", folded="weight lost"),
-            _rival("eps missing in evaluation", folded="eps lost"),
-        ),
-        hint="the precomputed slope and intercept",
+        follows=("evaluate.running-statistics",),
     ),
     Claim(
         "evaluate.frozen",
@@ -233,31 +242,9 @@ _ALL = (
             _rival("the batch's statistics", evaluation_statistics="batch"),
         ),
         hint="the initial running variance",
+        follows=("evaluate.running-statistics", "evaluate.folded", "running.initial"),
     ),
     # -- section 2: gradients ------------------------------------------------------------------------------------------
-    Claim(
-        "gradient.weight",
-        "section 2; [1] section 3",
-        "dweight = sum of dy * x-hat over all but the channels.",
-        (
-            _rival("with raw x for x-hat", weight_gradient="of raw x"),
-            _rival("averaged over m", weight_gradient="averaged"),
-            _rival("times weight", weight_gradient="times weight"),
-            _rival("summed over the batch, averaged over space", weight_gradient="over the batch only"),
-        ),
-        hint="the reduction of dy * x-hat",
-    ),
-    Claim(
-        "gradient.bias",
-        "section 2; [1] section 3",
-        "dbias = sum of dy over all but the channels.",
-        (
-            _rival("averaged over m", bias_gradient="averaged"),
-            _rival("times weight", bias_gradient="times weight"),
-            _rival("summed over the batch, averaged over space", bias_gradient="over the batch only"),
-        ),
-        hint="the reduction of dy",
-    ),
     Claim(
         "gradient.input",
         "[1] section 3",
@@ -285,6 +272,29 @@ _ALL = (
         ),
         hint="whether the backward pass knows the mode",
     ),
+    Claim(
+        "gradient.weight",
+        "section 2; [1] section 3",
+        "dweight = sum of dy * x-hat over all but the channels.",
+        (
+            _rival("with raw x for x-hat", weight_gradient="of raw x"),
+            _rival("averaged over m", weight_gradient="averaged"),
+            _rival("times weight", weight_gradient="times weight"),
+            _rival("summed over the batch, averaged over space", weight_gradient="over the batch only"),
+        ),
+        hint="the reduction of dy * x-hat",
+    ),
+    Claim(
+        "gradient.bias",
+        "section 2; [1] section 3",
+        "dbias = sum of dy over all but the channels.",
+        (
+            _rival("averaged over m", bias_gradient="averaged"),
+            _rival("times weight", bias_gradient="times weight"),
+            _rival("summed over the batch, averaged over space", bias_gradient="over the batch only"),
+        ),
+        hint="the reduction of dy",
+    ),
     # -- section 3: running statistics ---------------------------------------------------------------------------------
     Claim(
         "running.update",
@@ -311,6 +321,7 @@ _ALL = (
         "section 3; a choice",
         "A layer built without momentum gives the new value a weight of 0.1.",
         hint="the default of momentum; the value found is in the matrix, as the weight of the new value",
+        follows=("running.update",),
     ),
     Claim(
         "running.momentum-extremes",
@@ -364,6 +375,7 @@ _ALL = (
             _rival("only the variance moves", update="variance only"),
         ),
         hint="the update over several steps",
+        follows=("running.update", "running.sample-variance"),
     ),
     Claim(
         "running.single-value",

@@ -155,6 +155,7 @@ def judge_formula(
     established: Callable[[], Collection[Rival]] = tuple,
     explanations: Callable[[], Collection[tuple[Rival, ...]]] = tuple,
     home: Callable[[], str] = str,
+    right_where: Callable[[], str] = str,
 ) -> Verdict:
     """The verdict on a claim whose rivals are formulas, all evidence taken together.
 
@@ -162,7 +163,8 @@ def judge_formula(
     article's. `established` gives the rivals for which another claim refuses this backend: they excuse what follows
     from them. Any other rival explains a deviation, and names it, but excuses nothing. `explanations` are combinations
     found on parts of the evidence. `home` is the claim that fails where nothing explains the same results, "" if none
-    does: a claim on one choice cannot be decided on results that follow no formula.
+    does: a claim on one choice cannot be decided on results that follow no formula. Unless `right_where` tells in words
+    where they are right, which pins the fault down to this choice.
     """
     rivals = [r for r in claim.rivals if r.change and (not r.layer or any(e.experiment.layer for e in evidence))]
     cases = sum(len(e.observations) for e in evidence)
@@ -212,12 +214,34 @@ def judge_formula(
         undecided = _explained(evidence, list(unique.values()), (), grades[0], cases)
     if undecided is not None:
         return undecided
+    if named := _part_by_part(evidence, rivals, finer):
+        return _deviating(Verdict(kind=Kind.DEVIATES, cases=cases), named)
     worst = agreement(evidence, (), grades[0]).worst
     words = f"agrees with no known formula{_common(evidence, finer[-1])}"
+    if right := right_where():
+        return Verdict(kind=Kind.FAILS, words=f"{words}; right {right}", cases=cases, worst=worst)
     if there := home():
         words = f"cannot be told of results that follow no known formula: see {there}"
         return Verdict(kind=Kind.INCONCLUSIVE, words=words, cases=cases, worst=worst)
     return Verdict(kind=Kind.FAILS, words=words, cases=cases, worst=worst)
+
+
+def _part_by_part(
+    evidence: Sequence[Evidence], rivals: Sequence[Rival], grades: Sequence[Arithmetic]
+) -> list[str]:
+    """The claim's rivals that explain the evidence if each part, and each quantity, may follow one of its own."""
+    named: dict[str, None] = {}
+    for part in evidence:
+        for quantity in part.quantities:
+            one = [replace(part, quantities=(quantity,))]
+            if any(agreement(one, (), arithmetic).holds for arithmetic in grades):
+                continue
+            seen = ((r.name, agreement(one, (r,), grades[0])) for r in rivals)
+            name = next((name for name, told in seen if told.holds and told.decided), "")
+            if not name:
+                return []
+            named[name] = None
+    return list(named)
 
 
 def _deviating(verdict: Verdict, names: Sequence[str]) -> Verdict:
@@ -262,6 +286,12 @@ def explanation(
         if seen.holds and seen.decided:
             return rivals
     return None
+
+
+def follows_article(dtype: str, evidence: Evidence) -> bool:
+    """Whether the article's formula alone agrees with all of it."""
+    seen = (agreement([evidence], (), arithmetic) for arithmetic in _formula_grades(dtype))
+    return any(one.holds and one.decided for one in seen)
 
 
 def _formula_grades(dtype: str) -> list[Arithmetic]:

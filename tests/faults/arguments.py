@@ -252,7 +252,7 @@ class NoBiasWhereWeightIsZero(Pieces):
         return super().affine(x_hat, weight, bias * (weight != 0) if self.mode == "train" else bias)
 
 
-@fault("evaluate.folded", thread=("apache/mxnet#9624", "apache/mxnet#3037"))
+@fault("evaluate.running-statistics", thread=("apache/mxnet#9624", "apache/mxnet#3037"))
 class WeightIsOneInEvaluation(Pieces):
     """Evaluation holds weight to be 1."""
 
@@ -260,7 +260,7 @@ class WeightIsOneInEvaluation(Pieces):
         return super().affine(x_hat, weight * 0 + 1 if self.mode == "evaluate" else weight, bias)
 
 
-@fault("evaluate.folded", thread="web-platform-tests/wpt#43891")
+@fault("evaluate.running-statistics", thread="web-platform-tests/wpt#43891")
 class BiasIsMissingInEvaluation(Pieces):
     """Evaluation leaves bias out."""
 
