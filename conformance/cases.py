@@ -215,6 +215,12 @@ def laid_out(values: Array, dtype: str, layout: str) -> AnyArray:
         double = np.full((*typed.shape[:-1], 2 * typed.shape[-1]), 77, typed.dtype)
         double[..., ::2] = typed
         return double[..., ::2]
+    if layout == "offset":  # channels last, inside an array of twice as many channels
+        double = np.full((typed.shape[0], *typed.shape[2:], 2 * typed.shape[1]), 77, typed.dtype)
+        double[..., typed.shape[1] :] = np.moveaxis(typed, 1, -1)
+        return np.moveaxis(double[..., typed.shape[1] :], -1, 1)
+    if layout == "reversed":  # backwards in memory, along the last axis
+        return np.ascontiguousarray(typed[..., ::-1])[..., ::-1]
     if layout == "zero stride":  # one sample seen N times; only for batches of equal samples
         return np.lib.stride_tricks.as_strided(
             np.ascontiguousarray(typed[0]), typed.shape, (0, *np.ascontiguousarray(typed[0]).strides)

@@ -529,7 +529,7 @@ _ALL = (
         "hygiene.empty-batch",
         "section 2",
         "An empty batch is refused, or gives an empty result and leaves the state as it was.",
-        _mistakes("the state moves"),
+        _mistakes("the state moves", "gradients of nothing are not 0"),
         hint="0 / 0 in the mean",
     ),
     Claim(

@@ -51,7 +51,8 @@ def handed_over(case: Case, values: Inputs) -> list[NDArray[Any]]:
     dy = laid_out(
         values.dy, case.dtype, case.dy_layout or (case.layout if case.layout != "zero stride" else "contiguous")
     )
-    return [x, *(laid_out(a, small, "contiguous") for a in values[1:5]), dy]
+    of_channels = "strided" if case.layout == "strided" else "contiguous"
+    return [x, *(laid_out(a, small, of_channels) for a in values[1:5]), dy]
 
 
 # -- the operation ----------------------------------------------------------------------------------------------------
@@ -250,8 +251,12 @@ def state_of(layer: Any, channels: int, names: tuple[str, ...] = STATE) -> dict[
 
 
 def batches(case: Case) -> list[Inputs]:
-    """`steps` batches of a case, each of another seed, beside a new layer's parameters and state."""
-    return [given(replace(case, seed=case.seed + 1000 * i, parameters="unit")) for i in range(case.steps)]
+    """`steps` batches of a case, each of another seed, every second of twice as many samples; weight 1 and bias 0."""
+    samples, *rest = case.shape
+    return [
+        given(replace(case, seed=case.seed + 1000 * i, parameters="unit", shape=(samples * (1 + i % 2), *rest)))
+        for i in range(case.steps)
+    ]
 
 
 def run_layer(function: Any, case: Case, x: Array) -> NDArray[Any]:
@@ -267,9 +272,12 @@ def _observe_layer(backend: Backend, case: Case, momentum: float | None) -> Trac
     for step, batch in enumerate(batches(case), 1):
         trace[f"y@{step}"] = run_layer(layer.train, case, batch.x)
         trace.update({f"{name}@{step}": value for name, value in state_of(layer, channels).items()})
-    trace["evaluation@batch"] = run_layer(layer.evaluate, case, batch.x)
-    trace.update({f"{name} after evaluation@": value for name, value in state_of(layer, channels).items()})
-    trace["evaluation@alone"] = run_layer(layer.evaluate, case, batch.x[:1])
+    for name, x in {"batch": batch.x, "alone": batch.x[:1]}.items():
+        trace[f"evaluation@{name}"] = run_layer(layer.evaluate, case, x)
+        trace.update({f"{n} after evaluation@{name}": value for n, value in state_of(layer, channels).items()})
+    last = case.steps + 1
+    trace[f"y@{last}"] = run_layer(layer.train, case, batches(case)[0].x)
+    trace.update({f"{name}@{last}": value for name, value in state_of(layer, channels).items()})
     return trace
 
 
@@ -290,14 +298,22 @@ def _predict_layer(
         )
         expected.update({f"{name}@{step}": value for name, value in result.items()})
         previous = batch.x
-    settled = {name: trace[f"{name}@{case.steps}"].astype(np.float64) for name in STATE}
-    values = values._replace(**settled)
-    for name, seen in {"evaluation@batch": values, "evaluation@alone": values._replace(x=values.x[:1])}.items():
-        expected[name] = prediction.evaluate(seen, rules, arithmetic, eps=case.eps)["y"]
-    after = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=momentum, step=case.steps + 1)
-    for name in STATE:
-        frozen = Expected(settled[name], np.zeros(channels))
-        expected[f"{name} after evaluation@"] = frozen if rules.evaluation_state == "frozen" else after[name]
+    at = f"@{case.steps}"
+    for name, x in {"batch": values.x, "alone": values.x[:1]}.items():
+        before = {n: trace[f"{n}{at}"].astype(np.float64) for n in STATE}
+        values = values._replace(x=x, **before)
+        expected[f"evaluation@{name}"] = prediction.evaluate(values, rules, arithmetic, eps=case.eps)["y"]
+        after = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=momentum, step=case.steps + 1)
+        for n in STATE:
+            frozen = Expected(before[n], np.zeros(channels))
+            expected[f"{n} after evaluation@{name}"] = frozen if rules.evaluation_state == "frozen" else after[n]
+        at = f" after evaluation@{name}"
+    # One more step: a layer must be back in training, and count on from where it was.
+    values = batches(case)[0]._replace(**{n: trace[f"{n}{at}"].astype(np.float64) for n in STATE})
+    again = prediction.train(
+        values, rules, arithmetic, eps=case.eps, momentum=momentum, step=case.steps + 1, previous=previous
+    )
+    expected.update({f"{name}@{case.steps + 1}": value for name, value in again.items()})
     return expected
 
 
@@ -305,8 +321,16 @@ def undisturbed(case: Case) -> dict[str, Array]:
     """The state of a layer that follows the article without any rounding, after every step."""
     state = [np.zeros(case.shape[1]), np.ones(case.shape[1])]
     trace = {f"{name}@0": value for name, value in zip(STATE, state, strict=True)}
-    for step, batch in enumerate(batches(case), 1):
+    for step, batch in enumerate([*batches(case), batches(case)[0]], 1):
         given_now = (batch.x, batch.weight, batch.bias, *state)
+        if step > case.steps:  # evaluated meanwhile
+            trace.update(
+                {
+                    f"{name} after evaluation@{x}": trace[f"{name}@{step - 1}"]
+                    for name in STATE
+                    for x in ("batch", "alone")
+                }
+            )
         _, *state = reference.train(*given_now, momentum=case.momentum, eps=case.eps)
         trace.update({f"{name}@{step}": value for name, value in zip(STATE, state, strict=True)})
     return trace

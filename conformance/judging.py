@@ -226,9 +226,7 @@ def judge_formula(
     return Verdict(kind=Kind.FAILS, words=words, cases=cases, worst=worst)
 
 
-def _part_by_part(
-    evidence: Sequence[Evidence], rivals: Sequence[Rival], grades: Sequence[Arithmetic]
-) -> list[str]:
+def _part_by_part(evidence: Sequence[Evidence], rivals: Sequence[Rival], grades: Sequence[Arithmetic]) -> list[str]:
     """The claim's rivals that explain the evidence if each part, and each quantity, may follow one of its own."""
     named: dict[str, None] = {}
     for part in evidence:

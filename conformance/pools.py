@@ -162,7 +162,7 @@ def _exact_cases(pick: Pick, dtype: str, shapes: Sequence[tuple[int, ...]] = EXA
         seed=pick(SEEDS),
         scale=scale,
         eps=scale**2 * (root**2 - spread),
-        momentum=pick((0.25, 0.75, 0.125)),
+        momentum=pick((0.25, 0.75, 0.125, 0.875)),
         layout=pick(LAYOUTS),
     )
 
@@ -198,8 +198,11 @@ exact = Pool("exact", _exact_cases, _exact_corners)
 unit = _varied("unit", parameters="unit")
 undo = _varied("undo", parameters="undo")
 zero_eps = _varied("zero eps", eps=0.0)
-keeps = _varied("momentum 0", momentum=0.0)
-takes = _varied("momentum 1", momentum=1.0)
+keeps = _varied("momentum 0", momentum=0)  # whole numbers, which are momenta like any other
+takes = _varied("momentum 1", momentum=1)
+one_channel = Pool(
+    "one channel", lambda pick, dtype: _exact_cases(pick, dtype, ((4, 1), (2, 1, 2), (2, 1, 2, 2))), share=0.1
+)
 repeated = _varied("repeated", steps=5)
 
 _FEW_SHAPES = ((4, 3), (3, 2, 3), (2, 2, 2, 2))
@@ -219,8 +222,8 @@ zero_eps_layers = Pool(
     lambda pick, dtype: replace(_layer_cases(pick, dtype), scale=2.0**-9, eps=0.0),
     share=0.1,
 )
-keeping_layers = Pool(
-    "layers, momentum 0", lambda pick, dtype: replace(_layer_cases(pick, dtype), momentum=0.0), share=0.1
+whole_layers = Pool(
+    "layers, momentum 0 or 1", lambda pick, dtype: replace(_layer_cases(pick, dtype), momentum=pick((0, 1))), share=0.1
 )
 cumulative = Pool("cumulative", lambda pick, dtype: replace(_layer_cases(pick, dtype), steps=4), share=0.15)
 
@@ -232,7 +235,7 @@ def _constant_cases(pick: Pick, dtype: str) -> Case:
         data="constant",
         seed=pick(SEEDS),
         location=pick((0.0, 1.0, -3.0, 0.125, 100.0)),
-        eps=pick((1.0, 0.25, 2.0**-10, 1e-5)),
+        eps=pick((1.0, 0.25, 2.0**-10, 1e-5, 2.0**-30 if dtype == "float16" else 1e-7)),  # too small for float16 itself
     )
 
 
@@ -345,7 +348,7 @@ def _extent_cases(dtype: str, profile: Profile) -> list[Case]:
     # Of 3001 both ends, and in turn what whole blocks of 16, 32, 64, 256 and 1024 are the first to lose.
     spikes = [_spiky(dtype, (1, 2, 3001), place, 10) for place in (3000, 0, 2995, 2980, 2950, 2850, 2500)]
     # The last; one in the last, partial block of 4, and of 8; one beyond 65536 in a whole block; ends of first blocks.
-    places = (longest - 1, longest - 2, longest - 5, longest - 12, 0, 65535, longest // 2)
+    places = (longest - 1, longest - 2, longest - 5, longest - 12, 0, 8192, 65535, longest // 2)
     spikes += [_spiky(dtype, (1, 2, longest), place, seed) for seed, place in enumerate(places)]
     return [*spikes, _spiky(dtype, (longest, 2), longest - 1, 0)]
 
@@ -397,7 +400,7 @@ def _edges(name: str, *shapes: tuple[int, ...]) -> Pool:
 
 
 single = _edges("single", (1, 3), (1, 2, 1), (1, 3, 1, 1), (1, 2, 1, 1, 1))
-empty = _edges("empty", (0, 3), (0, 2, 4), (0, 3, 2, 2))
+empty = _edges("empty", (0, 3), (0, 2, 4), (0, 3, 2, 2), (2, 3, 0))
 
 ARTICLE_SHAPE = (2, 2, 2, 2)
 article = Pool(

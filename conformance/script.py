@@ -292,8 +292,8 @@ def _names_in_layer(calls: list[Call], expected: Mapping[str, Expected]) -> list
     steps = evaluations = 0
     for made in calls:
         steps += made.method == "train"
-        evaluations += made.method == "evaluate"
-        after = " after evaluation@" if evaluations else f"@{steps}"
+        evaluations = 0 if made.method == "train" else evaluations + (made.method == "evaluate")
+        after = f" after evaluation@{'batch' if evaluations == 1 else 'alone'}" if evaluations else f"@{steps}"
         names.append(
             {
                 "train": (f"y@{steps}",),
@@ -312,7 +312,7 @@ def _expected_of_layer(replayed: Replay, trace: Mapping[str, Any], dtype: str) -
     if experiment is None or not experiment.layer or not trace:
         return {}
     told: Mapping[str, Expected] = {}
-    for _ in range(case.steps + 2):  # each time one step more is predicted from what is right, not from what was seen
+    for _ in range(case.steps + 4):  # each time one step more is predicted from what is right, not from what was seen
         told = experiment.predict(case, ARTICLE, GRADES[dtype][0], trace)
         trace = {**trace, **{name: expected.value for name, expected in told.items()}}
     reach: dict[str, float] = {}

@@ -1,6 +1,6 @@
 """What a library must not do to the arrays it is given, and what it must not leave behind."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from normspec.conformance import pools
-from normspec.conformance.adapters import Backend, NotOffered, call
+from normspec.conformance.adapters import Backend, Crashed, NotOffered, call
 from normspec.conformance.arithmetic import GRADES, numpy_dtype, parameter_dtype
-from normspec.conformance.cases import Case
+from normspec.conformance.cases import Case, Inputs
 from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import (
     EVALUATE,
@@ -22,8 +22,10 @@ from normspec.conformance.experiments import (
     TRAIN_GRADIENTS,
     given,
     handed_over,
+    new_layer,
     run_evaluate,
     run_gradients,
+    run_layer,
     run_train,
 )
 from normspec.conformance.judging import predicted
@@ -92,7 +94,7 @@ def test_inputs_unwritten(check: Check) -> None:
 def test_no_alias(check: Check) -> None:
     """Good practice: results share no memory with what was given, and later calls leave earlier results alone."""
 
-    def refutation(backend: Backend, case: Case) -> str:
+    def of_operation(backend: Backend, case: Case) -> str:
         earlier: list[tuple[str, str, AnyArray, bytes]] = []
         for method, arrays, results in calls(backend, case):
             for name, result in results.items():
@@ -105,6 +107,49 @@ def test_no_alias(check: Check) -> None:
         for method, name, result, was in earlier:
             if bits(result) != was:
                 return f"an earlier result changes: {name} of {method}, when other input is computed"
+        return ""
+
+    def of_identity(backend: Backend, case: Case) -> str:
+        """Where evaluation returns its input, it must return a copy."""
+        x, weight, bias, mean, var, _ = handed_over(case, given(case))
+        for array, value in ((weight, 1), (bias, 0), (mean, 0), (var, 1)):
+            array[:] = value
+        (y,) = call(backend.adapter.evaluate, ("y",), (x.shape,), x, weight, bias, mean, var, eps=0.0)
+        return "result shares memory with an input: y of evaluate with x" if np.may_share_memory(x, y) else ""
+
+    def of_layer(backend: Backend, case: Case) -> str:
+        layer = new_layer(backend, case)
+        earlier = [run_layer(function, case, given(case).x) for function in (layer.train, layer.evaluate)]
+        before = [bits(y) for y in earlier]
+        for function in (layer.train, layer.evaluate):
+            run_layer(function, case, given(replace(case, seed=case.seed + 1)).x)
+        changed = [bits(y) for y in earlier] != before
+        return "an earlier result changes: y of the layer, when other input is computed" if changed else ""
+
+    def of_equal_inputs(backend: Backend, case: Case) -> str:
+        """One array may be given twice: nothing is written to it."""
+        x, weight, bias, mean, _, _ = handed_over(replace(case, parameters="unit"), given(case))
+        weight[:] = abs(weight) + 1
+        shapes, names = (x.shape, mean.shape, mean.shape), RESULTS["train"]
+        options = {"momentum": case.momentum, "eps": case.eps}
+        apart = call(backend.adapter.train, names, shapes, x, weight, bias, mean, weight.copy(), **options)
+        shared = call(backend.adapter.train, names, shapes, x, weight, bias, mean, weight, **options)
+        same = [bits(a) for a in apart] == [bits(a) for a in shared]
+        return "" if same else "result shares memory with an input: one array as weight and running_var is changed"
+
+    def refutation(backend: Backend, case: Case) -> str:
+        for mistake in (
+            of_operation(backend, case),
+            of_operation(backend, replace(case, momentum=0)),  # nothing moves, so that the old state may come back
+            of_equal_inputs(backend, case),
+        ):
+            if mistake:
+                return mistake
+        with suppress(NotOffered, Crashed):  # eps = 0 may be refused
+            if mistake := of_identity(backend, case):
+                return mistake
+        with suppress(NotOffered):
+            return of_layer(backend, case)
         return ""
 
     check.holds(pools.few, refutation)
@@ -146,21 +191,29 @@ def test_layouts(check: Check) -> None:
         return found
 
     def refutation(backend: Backend, case: Case) -> str:
-        for layout in ("channels last", "transposed", "strided", "zero stride"):
-            data = "overlapping" if layout == "zero stride" else case.data
-            plain = replace(case, data=data, layout="contiguous", dy_layout="contiguous")
-            other = replace(plain, layout=layout)
-            apart = _distance(check, plain, forward(backend, plain), forward(backend, other))
-            if apart:
-                return f"a layout is misread: {layout}: {apart}"
-            right = backward(backend, plain)
-            # x and dy in memory alike, and each otherwise than the other
-            for misplaced in (replace(other, dy_layout=""), other, replace(plain, dy_layout=layout)):
-                if misplaced.dy_layout == "zero stride":
-                    continue  # dy is not a repetition
-                if apart := _distance(check, plain, right, backward(backend, misplaced)):
-                    told = f"x {misplaced.layout}, dy {misplaced.dy_layout or misplaced.layout}"
-                    return f"a layout is misread: {told}: {apart}"
+        for layout in ("channels last", "offset", "transposed", "strided", "zero stride", "reversed"):
+            try:
+                mistake = misread(backend, case, layout)
+            except Crashed as error:
+                if layout != "reversed" or not error.refusal:  # some take no negative strides, and say so
+                    raise
+                continue
+            if mistake:
+                return f"a layout is misread: {mistake}"
+        return ""
+
+    def misread(backend: Backend, case: Case, layout: str) -> str:
+        data = "overlapping" if layout == "zero stride" else case.data
+        plain = replace(case, data=data, layout="contiguous", dy_layout="contiguous")
+        other = replace(plain, layout=layout)
+        if apart := _distance(check, plain, forward(backend, plain), forward(backend, other)):
+            return f"{layout}: {apart}"
+        right = backward(backend, plain)
+        # x and dy in memory alike, and each otherwise than the other; dy is no repetition
+        both = [replace(other, dy_layout=""), replace(plain, dy_layout=layout)] if layout != "zero stride" else []
+        for misplaced in (other, *both):
+            if apart := _distance(check, plain, right, backward(backend, misplaced)):
+                return f"x {misplaced.layout}, dy {misplaced.dy_layout or misplaced.layout}: {apart}"
         return ""
 
     check.holds(pools.few, refutation)
@@ -185,66 +238,91 @@ def test_deterministic(check: Check) -> None:
 
     def refutation(backend: Backend, case: Case) -> str:
         first = {(method, n): bits(r) for method, _, results in calls(backend, case) for n, r in results.items()}
-        for method, _, results in calls(backend, case):
-            for name, result in results.items():
-                if bits(result) != first[method, name]:
-                    return f"differs from run to run: {name} of {method}"
+        for other in ((), (replace(case, seed=case.seed + 1),)):  # at once, and with other values in between
+            for between in other:
+                for _ in calls(backend, between):
+                    pass
+            for method, _, results in calls(backend, case):
+                for name, result in results.items():
+                    if bits(result) != first[method, name]:
+                        return f"differs from run to run: {name} of {method}"
         return ""
 
     check.holds(pools.few, refutation)
+
+
+SHOWN = {
+    ("train", "x"): ("y", *STATE),
+    ("train", "weight"): ("y",),
+    ("train", "bias"): ("y",),
+    ("train", "running_mean"): ("running_mean",),
+    ("train", "running_var"): ("running_var",),
+    ("evaluate", "x"): ("y",),
+    ("evaluate", "weight"): ("y",),
+    ("evaluate", "bias"): ("y",),
+    ("evaluate", "running_mean"): ("y",),
+    ("evaluate", "running_var"): ("y",),
+    ("train_gradients", "x"): ("dx", "dweight"),
+    ("train_gradients", "dy"): ("dx", "dweight", "dbias"),
+    ("train_gradients", "weight"): ("dx",),
+    ("evaluate_gradients", "x"): ("dweight",),
+    ("evaluate_gradients", "dy"): ("dx", "dweight", "dbias"),
+    ("evaluate_gradients", "weight"): ("dx",),
+    ("evaluate_gradients", "running_mean"): ("dweight",),
+    ("evaluate_gradients", "running_var"): ("dx", "dweight"),
+}
+"""The results of each function that follow from an argument, and so show a NaN in it, in its channel alone."""
 
 
 @pytest.mark.claim("hygiene.nan-contained")
 def test_nan_contained(check: Check) -> None:
     """Section 2: NaN or inf stays in its channel, and shows there."""
 
+    def run(backend: Backend, case: Case, method: str, values: Inputs) -> Mapping[str, AnyArray]:
+        if method == "train":
+            return run_train(backend, case, values)
+        if method == "evaluate":
+            return {"y": run_evaluate(backend, case, values)["y"]}
+        return run_gradients(backend, case, values, method)
+
     def refutation(backend: Backend, case: Case) -> str:
         clean = run_train(backend, case, given(case))
-        for poison in (np.nan, np.inf):
-            x = given(case).x.copy()
-            x[0, 0] = poison
-            got = run_train(backend, case, given(case)._replace(x=x))
-            shown = got["y"][:, 0].astype(np.float64)
-            if np.isfinite(shown).any() or np.isfinite(got["running_mean"][0]):
-                return f"is hidden: the channel with {poison} in it has finite results"
-            others = {"y": got["y"][:, 1:], **{n: got[n][1:] for n in STATE}}
-            expected = {"y": clean["y"][:, 1:], **{n: clean[n][1:] for n in STATE}}
-            for name, value in others.items():
-                if not np.isfinite(value.astype(np.float64)).all():
-                    return f"spreads to other channels: {poison} in channel 0, {name} elsewhere is not finite"
-                if bits(value) != bits(expected[name]):
-                    apart = _distance(check, case, clean, {**clean, name: _restored(clean[name], value, name)})
-                    if apart:
-                        return f"spreads to other channels: {poison} in channel 0 changes {name} elsewhere: {apart}"
-        # Evaluation knows no batch: only the sample itself may show it.
-        x = given(case).x.copy()
-        x[0, 0] = np.nan
-        y = run_evaluate(backend, case, given(case)._replace(x=x))["y"].astype(np.float64)
-        if not np.isfinite(y[1:]).all() or not np.isfinite(y[:, 1:]).all():
-            return "spreads to other channels: evaluation of one sample's NaN is not finite elsewhere"
-        if not np.isnan(y[0, 0]).all():
-            return "is hidden: evaluation of NaN is a number"
-        with suppress(NotOffered):
-            return in_gradients(backend, case)
+        for (method, argument), shown in SHOWN.items():
+            for poison in (np.nan, np.inf, -np.inf) if argument in ("x", "dy") else (np.nan,):
+                array = getattr(given(case), argument).copy()
+                array.reshape(-1)[0] = poison  # one value, of the first sample and channel
+                with suppress(NotOffered):
+                    got = run(backend, case, method, given(case)._replace(**{argument: array}))
+                    told = f"{poison} in {argument}, {{}} of {method}"
+                    if mistake := seen(case, got, shown, told, alone=method.startswith("evaluate")):
+                        return mistake
+                    if (method, argument) == ("train", "x") and (apart := moved(case, clean, got)):
+                        return f"spreads to other channels: {poison} in channel 0 changes {apart}"
         return ""
 
-    def in_gradients(backend: Backend, case: Case) -> str:
-        """The same of gradients: what reads a NaN shows it, in its own channel."""
-        for poisoned, method, shown in (
-            ("x", "train_gradients", ("dx", "dweight")),
-            ("dy", "train_gradients", ("dx", "dweight", "dbias")),
-            ("dy", "evaluate_gradients", ("dweight", "dbias")),
-        ):
-            values = given(case)
-            array = getattr(values, poisoned).copy()
-            array[0, 0] = np.nan
-            got = run_gradients(backend, case, values._replace(**{poisoned: array}), method)
-            for name in ("dx", "dweight", "dbias"):
-                by_channel = np.moveaxis(got[name].astype(np.float64), 1, 0) if name == "dx" else got[name]
-                if not np.isfinite(by_channel[1:].astype(np.float64)).all():
-                    return f"spreads to other channels: NaN in {poisoned}, {name} of {method} is not finite elsewhere"
-                if name in shown and not np.isnan(by_channel[0].astype(np.float64)).all():
-                    return f"is hidden: NaN in {poisoned}, {name} of {method} is a number"
+    def seen(case: Case, got: Mapping[str, AnyArray], shown: Sequence[str], told: str, *, alone: bool) -> str:
+        """What is wrong with where it shows; in evaluation a sample's own value stands `alone`."""
+        for name, result in got.items():
+            finite = np.isfinite(result.astype(np.float64))
+            of_x = name in ("y", "dx")
+            if not (finite[:, 1:] if of_x else finite[1:]).all():
+                return f"spreads to other channels: {told.format(name)} elsewhere is not finite"
+            first = finite[:, 0] if of_x else finite[0]
+            own_value = alone and of_x and (" x," in told or " dy," in told)
+            if name in shown and (first.reshape(-1)[0] if own_value else first.any()):
+                return f"is hidden: {told.format(name)} is finite"
+            if own_value and not first.reshape(-1)[1:].all():
+                return f"spreads to other channels: {told.format(name)} is not finite at other places"
+        return ""
+
+    def moved(case: Case, clean: Mapping[str, AnyArray], got: Mapping[str, AnyArray]) -> str:
+        """Where other channels hold other values than without the poison; "" if nowhere."""
+        others = {"y": got["y"][:, 1:], **{n: got[n][1:] for n in STATE}}
+        for name, value in others.items():
+            if bits(value) != bits(clean["y"][:, 1:] if name == "y" else clean[name][1:]):
+                whole = {**clean, name: _restored(clean[name], value, name)}
+                if apart := _distance(check, case, clean, whole):
+                    return f"{name} elsewhere: {apart}"
         return ""
 
     check.holds(pools.few, refutation)
@@ -256,10 +334,22 @@ def test_empty_batch(check: Check) -> None:
 
     def refutation(backend: Backend, case: Case) -> str:
         values = given(case)
-        result = run_train(backend, case, values)
+        with suppress(NotOffered, Crashed):  # each may be refused by itself
+            after = run_evaluate(backend, case, values)
+            if mistake := moved("an empty evaluation", after, values):
+                return mistake
+        for method in ("train_gradients", "evaluate_gradients"):
+            with suppress(NotOffered, Crashed):
+                got = run_gradients(backend, case, values, method)
+                for name in ("dweight", "dbias"):
+                    if got[name].astype(np.float64).any():
+                        return f"gradients of nothing are not 0: {name} of {method} is {got[name].tolist()}"
+        return moved("an empty batch", run_train(backend, case, values), values)
+
+    def moved(what: str, result: Mapping[str, AnyArray], values: Inputs) -> str:
         for name in STATE:
             if (result[name].astype(np.float64) != getattr(values, name)).any():
-                return f"the state moves: {name} is {result[name].tolist()} after an empty batch"
+                return f"the state moves: {name} is {result[name].tolist()} after {what}"
         return ""
 
     check.holds(pools.empty, refutation, refusable=True)

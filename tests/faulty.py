@@ -474,6 +474,15 @@ class HidesNaN(NumPy):
         return y, mean, var
 
 
+@fault("hygiene.empty-batch", "gradients of nothing are not 0")
+class DividesGradientsByNothing(NumPy):
+    """dweight of an empty batch is NaN."""
+
+    def train_gradients(self, x, weight, bias, dy, **options):
+        dx, dweight, dbias = super().train_gradients(x, weight, bias, dy, **options)
+        return dx, dweight if x.size else dweight * np.nan, dbias
+
+
 @fault("hygiene.empty-batch", "the state moves")
 class AveragesNothing(NumPy):
     """Takes an empty batch for one of zeros."""
