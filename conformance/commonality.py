@@ -19,28 +19,34 @@ _NUMBERS: Mapping[str, Callable[[Case], float]] = {
     "a mean, in deviations,": lambda case: abs(case.location) / case.scale,
     "momentum": lambda case: case.momentum,
 }
+_DATA = "data {}"
 _WORDS: Mapping[str, Callable[[Case], Any]] = {
     "{} axes": lambda case: len(case.shape),
     "x {} in memory": lambda case: case.layout,
     "dy {} in memory": lambda case: case.dy_layout or case.layout,
-    "data {}": lambda case: case.data.split(" at ")[0].split()[0] if case.data.startswith("exact") else case.data,
+    _DATA: lambda case: case.data.split(" at ")[0].split()[0] if case.data.startswith("exact") else case.data,
 }
 
 
-def in_common(wrong: Sequence[Case], right: Sequence[Case]) -> str:
-    """In words, what tells the wrong cases from the right ones; "" if nothing simple does."""
+def in_common(wrong: Sequence[Case], right: Sequence[Case], *, numbers: bool = True) -> str:
+    """In words, what tells the wrong cases from the right ones; "" if nothing simple does.
+
+    Without `numbers` only shape and memory are looked at, not the values, eps and momentum.
+    """
     if not wrong or not right:
         return ""
     for name, size in _SIZES.items():
         if told := _by_size(name, [size(c) for c in wrong], [size(c) for c in right]):
             return told
     for words, value in _WORDS.items():
+        if words == _DATA and not numbers:
+            continue
         values = {value(c) for c in wrong}
         if len(values) == 1 and values.isdisjoint(value(c) for c in right):
             return words.format(values.pop())
     if all(_square(c) for c in wrong) and not any(_square(c) for c in right):
         return "square shapes"
-    for name, number in _NUMBERS.items():
+    for name, number in _NUMBERS.items() if numbers else ():
         if told := _beyond(name, [number(c) for c in wrong], [number(c) for c in right]):
             return told
     return ""

@@ -218,7 +218,7 @@ def judge_formula(
         return _deviating(Verdict(kind=Kind.DEVIATES, cases=cases), named)
     worst = agreement(evidence, (), grades[0]).worst
     words = f"agrees with no known formula{_common(evidence, finer[-1])}"
-    if right := right_where():
+    if not _in_some_shapes(evidence, finer[-1]) and (right := right_where()):
         return Verdict(kind=Kind.FAILS, words=f"{words}; right {right}", cases=cases, worst=worst)
     if there := home():
         words = f"cannot be told of results that follow no known formula: see {there}"
@@ -252,6 +252,12 @@ def _common(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> str:
     wrong, right = split(evidence, arithmetic)
     told = in_common(wrong, right)
     return f"; wrong is just what has {told}" if told else ""
+
+
+def _in_some_shapes(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> bool:
+    """Whether shape or memory tell a good part of right cases from the wrong ones: no formula is at fault then."""
+    wrong, right = split(evidence, arithmetic)
+    return 3 * len(right) >= len(wrong) and bool(in_common(wrong, right, numbers=False))
 
 
 def split(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> tuple[list[Case], list[Case]]:

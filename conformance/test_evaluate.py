@@ -22,7 +22,11 @@ def test_sample_alone(check: Check) -> None:
 @pytest.mark.claim("evaluate.folded")
 def test_folded(check: Check) -> None:
     """Section 2, last formula: evaluation is one affine map of x."""
-    check.formula(on(pools.exact, EVALUATE, "y"))
+    plain = on(pools.unit, EVALUATE, "y")
+    check.formula(
+        on(pools.exact, EVALUATE, "y"),
+        right_where=lambda: "where weight is 1 and bias 0" if check.agrees(plain) else "",
+    )
 
 
 @pytest.mark.claim("evaluate.frozen")

@@ -294,13 +294,13 @@ def test_nan_contained(check: Check) -> None:
                 with suppress(NotOffered):
                     got = run(backend, case, method, given(case)._replace(**{argument: array}))
                     told = f"{poison} in {argument}, {{}} of {method}"
-                    if mistake := seen(case, got, shown, told, alone=method.startswith("evaluate")):
+                    if mistake := seen(got, shown, told, alone=method.startswith("evaluate")):
                         return mistake
                     if (method, argument) == ("train", "x") and (apart := moved(case, clean, got)):
                         return f"spreads to other channels: {poison} in channel 0 changes {apart}"
         return ""
 
-    def seen(case: Case, got: Mapping[str, AnyArray], shown: Sequence[str], told: str, *, alone: bool) -> str:
+    def seen(got: Mapping[str, AnyArray], shown: Sequence[str], told: str, *, alone: bool) -> str:
         """What is wrong with where it shows; in evaluation a sample's own value stands `alone`."""
         for name, result in got.items():
             finite = np.isfinite(result.astype(np.float64))
