@@ -106,9 +106,15 @@ class Laboratory:
             pool = pools.layers if experiment.layer else pools.exact
             outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
             seen = tuple(o for o in outcomes if isinstance(o, Observation))
-            forward = {TRAIN_GRADIENTS.name: TRAIN, EVALUATE_GRADIENTS.name: EVALUATE}.get(experiment.name)
-            likely = self.choices(backend, dtype, forward, "y", apart_from) if forward else ()
-            self._explained[key] = explanation(dtype, Evidence(experiment, (quantity,), seen), apart_from, likely)
+            evidence = Evidence(experiment, (quantity,), seen)
+            if follows_article(dtype, evidence) or not seen:
+                self._explained[key] = ()
+            else:
+                before = _BEFORE.get((experiment.name, quantity))
+                likely = self.explanation(backend, dtype, *before, apart_from) if before else ()
+                # A layer around an operation that follows no formula is not searched for one.
+                hopeless = experiment.layer and likely is None
+                self._explained[key] = None if hopeless else explanation(dtype, evidence, apart_from, likely or ())
         return self._explained[key]
 
     def choices(
@@ -200,6 +206,14 @@ _JUDGED = (
     (LAYER, "running_var", frozenset({"update", "tracked_variance"})),
 )
 """The quantities on which the claims about these fields of Rules are judged."""
+
+_BEFORE = {
+    **{(TRAIN_GRADIENTS.name, name): (TRAIN, "y") for name in ("dx", "dweight", "dbias")},
+    **{(EVALUATE_GRADIENTS.name, name): (EVALUATE, "y") for name in ("dx", "dweight", "dbias")},
+    **{(LAYER.name, name): (TRAIN, name) for name in ("y", *STATE)},
+    (LAYER.name, "evaluation"): (EVALUATE, "y"),
+}
+"""The experiment and quantity whose explanation is likely to explain another."""
 
 _TRAINING, _STATE_OF = ((TRAIN, "y"),), tuple((TRAIN, name) for name in STATE)
 _ROOTS = {

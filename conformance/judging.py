@@ -187,8 +187,8 @@ def judge_formula(
             # Agreement in a coarse grade that decides nothing may hide a clear answer in a finer one.
             undecided, finer = verdict, grades[:position]
             break
-    evidence = _telling_first(evidence, grades[0])
     others = _bystanders(claim.fields, evidence, grades[0])
+    evidence = _telling_first(evidence, grades[0])
     excuses, found = established(), explanations()
     excused = [r for r in others if r in excuses]
     likely = dict.fromkeys(tuple(r for r in together if r in excused) for together in found)
@@ -282,8 +282,8 @@ def explanation(
     grades = _formula_grades(dtype)
     if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
         return ()
+    others = _bystanders(apart_from, [evidence], grades[0])
     telling = _telling_first([evidence], grades[0])
-    others = _bystanders(apart_from, telling, grades[0])
     guesses = ((likely, arithmetic) for arithmetic in grades if likely)
     for rivals, arithmetic in chain(guesses, _in_company(others, grades, 2 if likely or len(others) > 30 else 3)):
         seen = agreement(telling, rivals, arithmetic)
@@ -348,14 +348,27 @@ def _bystanders(apart_from: frozenset[str], evidence: Sequence[Evidence], arithm
 
 
 def _shows(rival: Rival, evidence: Sequence[Evidence], arithmetic: Arithmetic) -> bool:
-    """Whether a rival predicts anything else than the article on a dozen of the cases."""
+    """Whether a rival predicts anything else than the article on a dozen of the cases; on four of a layer, which has many steps."""
     for part in evidence:
-        for observation in part.observations[:12]:
-            usual = dict(part.expected(observation, (), arithmetic))
-            for name, expected in part.expected(observation, (rival,), arithmetic):
-                if not np.array_equal(expected.value, usual[name].value, equal_nan=True):
-                    return True
+        seen = part.observations[: 4 if part.experiment.layer else 12]
+        # What a rival changes hardly depends on the backend, not even in a layer: it is found out once.
+        key = (rival.change, part.experiment, part.quantities, part.beside, tuple(o.case for o in seen), arithmetic)
+        if key not in _SHOWS:
+            _SHOWS[key] = any(_changes(rival, part, observation, arithmetic) for observation in seen)
+        if _SHOWS[key]:
+            return True
     return False
+
+
+_SHOWS: dict[tuple[object, ...], bool] = {}
+
+
+def _changes(rival: Rival, part: Evidence, observation: Observation, arithmetic: Arithmetic) -> bool:
+    usual = dict(part.expected(observation, (), arithmetic))
+    return any(
+        not np.array_equal(expected.value, usual[name].value, equal_nan=True)
+        for name, expected in part.expected(observation, (rival,), arithmetic)
+    )
 
 
 def _explained(
