@@ -143,14 +143,13 @@ def conversion_text(conversion: Conversion, width: int, *, python: bool) -> str:
     head = f"{conversion.source} -> {conversion.target}"
     obstacles = [_wrapped(f"No conversion of {obstacle}.", width, "  ") for obstacle in conversion.obstacles]
     if conversion.training is None and conversion.evaluation is None:
-        return "\n".join([f"{head}: no conversion", *obstacles])
+        return "\n".join([f"{head}: no conversion in {', '.join(conversion.verification.dtypes)}", *obstacles])
     text = f"{head}: {conversion.verification.words}"
     if not shown(conversion):
         words = f"{head}: what follows from the rules {conversion.verification.words}. It is not printed."
         return "\n".join([_wrapped(words, width), *obstacles])
-    lines, said, number = [_wrapped(text, width)], ("", ""), 0
-    for occasion, step in conversion.steps:
-        number += 1
+    lines, said = [_wrapped(text, width)], ("", "")
+    for number, (occasion, step) in enumerate(conversion.steps, 1):
         if occasion and occasion != said[0]:
             lines.append(f"  {occasion}:")
         lines.append(f"  {number}. {step.line}")
@@ -159,9 +158,9 @@ def conversion_text(conversion: Conversion, width: int, *, python: bool) -> str:
         said = (occasion, step.why)
     if not conversion.functions and not obstacles:
         lines.append("  Nothing to convert: the same numbers do the same.")
-    elif conversion.evaluation is not None and not conversion.evaluation.steps:
+    elif conversion.evaluation is not None and not conversion.evaluation.steps and conversion.functions:
         lines.append("  Evaluation takes all numbers as they are.")
-    if conversion.defaults and conversion.functions:
+    if conversion.defaults:
         lines.append(_wrapped(conversion.defaults, width, "  "))
     lines += obstacles
     if python and conversion.snippet:
