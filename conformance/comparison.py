@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from normspec import __version__
 from normspec.conformance.checking import Laboratory
 from normspec.conformance.conventions import Conventions, Fact, Finding, shared
@@ -209,7 +211,7 @@ def _plain_conversion(conversion: Conversion) -> dict[str, Any]:
         "dtypes": list(verification.dtypes),
         "axes": list(verification.ranks),
         "cases": verification.cases,
-        "worst": verification.worst,
+        "worst": verification.worst if np.isfinite(verification.worst) else "inf",
         "counterexample": verification.counterexample,
         "obstacles": list(conversion.obstacles),
         "defaults": conversion.defaults if printed else "",

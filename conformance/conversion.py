@@ -4,10 +4,10 @@ A conversion from A to B is a list of steps, each a line of Python. It goes by w
 does is put in the article's terms, and that in B's; where both agree nothing is done. The lines make up functions that
 a person can paste; the same functions are executed to verify them, with B's results held against A's.
 
-- `a_to_b_training` gives what B's training step is called with, to do what A's does on a batch of m values a channel;
-- `b_state_as_a` takes back the running statistics that it returns;
-- `a_to_b_evaluation` gives what B's evaluation is called with;
-- `a_to_b_trained` gives the state that B would have tracked itself, from its own start, in `steps` batches of m values.
+- `from_a_to_b_training` gives what B's training step is called with, to do what A's does on m values a channel;
+- `state_of_b_as_a` takes back the running statistics that it returns;
+- `from_a_to_b_evaluation` gives what B's evaluation is called with;
+- `from_a_to_b_trained` gives the state that B would have tracked, from its own start, in `steps` batches of m values.
 
 Where two of them are the same, or do nothing, there are fewer.
 """
@@ -116,7 +116,7 @@ _TRACKED_NAME = {
     "m - 1": "divisor m - 1",
     "m": "divisor m",
     "N - 1": "divisor n - 1, n the batch size",
-    "N / (N - 1)": "n / (n - 1) times the one with divisor m, n the batch size",
+    "N / (N - 1)": "divisor m times n / (n - 1), n the batch size",
     "plus eps": "divisor m - 1, plus eps",
 }
 _ROOT = {
@@ -234,7 +234,7 @@ def _tracked_steps(a: Rules, b: Rules) -> tuple[_Steps, _Steps, _Steps]:
             raise _differing(a, b, "tracked_variance")
     if "plus eps" in (a.tracked_variance, b.tracked_variance) and a.update == "deviations":
         raise NotConvertible("the variance that is tracked: eps is mixed in, and deviations are averaged")
-    why = f"A tracks {_TRACKED_NAME[a.tracked_variance]}; B {_TRACKED_NAME[b.tracked_variance]}"
+    why = f"A tracks a variance with {_TRACKED_NAME[a.tracked_variance]}, B with {_TRACKED_NAME[b.tracked_variance]}"
     less, more = (Step(f"running_var = running_var {sign} eps", why) for sign in "-+")
     there, back = (
         [Step(f"running_var = running_var{factor}", why)] if (factor := _factor(*pair)) else []
@@ -329,7 +329,7 @@ class Verification:
         axes = " and ".join([", ".join(map(str, self.ranks[:-1])), str(self.ranks[-1])] if self.ranks[1:] else ["1"])
         return (
             f"verified on {self.cases} cases in {', '.join(self.dtypes)}, x with {axes} axes: "
-            f"largest difference / bound {self.worst:.2f}"
+            f"largest difference / bound {self.worst:.3f}"
         )
 
 
@@ -372,9 +372,9 @@ class Conversion:
         """Every step with the occasion for it, as people read them."""
         evaluation = self.evaluation if self.evaluation != self.training else None
         occasions = (
-            ("a training step" if evaluation else "", self.training),
-            (f"the state after each step, as {self.source}'s", self.taken_back),
-            ("evaluation", evaluation),
+            (f"before a training step of {self.target}" if evaluation else "", self.training),
+            (f"after it, to have the state of {self.source}", self.taken_back),
+            (f"before an evaluation of {self.target}", evaluation),
             (f"a state after `steps` batches of one size, as {self.target} would have tracked it", self.trained),
         )
         return [(when, step) for when, function in occasions if function is not None for step in function.steps]
@@ -384,7 +384,7 @@ def derive(a: Conventions, b: Conventions, rules: tuple[Conduct, Conduct]) -> Co
     """The conversion from A to B where they follow these rules; not yet verified."""
     source, target = a.backend.name, b.backend.name
     names = [re.sub(r"\W", "_", name) for name in (source, target)]
-    prefix = "_to_".join(names)
+    prefix = "from_{}_to_{}".format(*names)
     obstacles: list[str] = []
 
     def told(text: str) -> str:
@@ -410,8 +410,8 @@ def derive(a: Conventions, b: Conventions, rules: tuple[Conduct, Conduct]) -> Co
         says = f"What B's {does} given, to do as A does."
         train = function(name, says, _ARRAYS, (*_ARRAYS, "eps", "momentum"), there)
         says = "The state that B's training returned, as A's."
-        back = function(f"{names[1]}_state_as_{names[0]}", says, STATE, STATE, _returned_steps(*rules))
-        says = "What B itself would have tracked from its own start, in `steps` batches of m values a channel."
+        back = function(f"state_of_{names[1]}_as_{names[0]}", says, STATE, STATE, _returned_steps(*rules))
+        says = "What B would have tracked from its own start, in `steps` batches of m values a channel."
         own = function(f"{prefix}_trained", says, STATE, STATE, _trained_steps(*rules, a.start, b.start))
     if evaluation is not None:
         says = "What B's evaluation is given, to do as A does."
@@ -513,7 +513,7 @@ def _defaults(a: Conventions, b: Conventions, conversion: Conversion) -> str:
     except AssertionError:
         return ""
     theirs = {name: float(result[name]) for name in own}
-    if usual and all(abs(theirs[name] - usual[name]) <= 1e-12 for name in own):
+    if all(abs(theirs[name] - (usual or own)[name]) <= 1e-12 for name in own):
         return ""
     shown = [", ".join(f"{n}={shortest(v, 1e-12)}" for n, v in values.items()) for values in (own, theirs, usual)]
     instead = f" (its own are {shown[2]})" if usual else ""
