@@ -153,7 +153,7 @@ def conversion_text(conversion: Conversion, width: int, *, python: bool) -> str:
     lines, said = [_wrapped(text, width)], ("", "")
     for number, (occasion, step) in enumerate(conversion.steps, 1):
         if occasion and occasion != said[0]:
-            lines.append(f"  {occasion}:")
+            lines.append(_wrapped(f"{occasion}:", width, "  "))
         lines.append(f"  {number}. {step.line}")
         if step.why and step.why != said[1]:
             lines.append(_wrapped(step.why, width, "     "))

@@ -5,6 +5,7 @@ about formulas name the rules that agree with everything seen on exact data; a b
 there, which is a finding too. Facts about precision, edges and side effects are the verdicts of the claims on them.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -443,8 +444,10 @@ class _Survey:
         rules, finding = self._further(dtype, pools.cumulative, CUMULATIVE, STATE, "state")
         if rules is None or finding is None:
             return finding
-        words = {"average of all": "all batches weigh the same", "means 0.1": "taken for 0.1"}[rules.no_momentum]
-        return replace(finding, value=words)
+        fixed = rules.no_momentum == "means 0.1" or rules.update == "always 0.1"
+        if rules.update in ("article", "flipped", "always 0.1"):
+            return replace(finding, value="taken for 0.1" if fixed else "all batches weigh the same")
+        return replace(finding, value=_UPDATE[rules.update])
 
     def _frozen(self, dtype: str) -> Finding | None:
         rules, finding = self._further(dtype, pools.exact, EVALUATE, STATE, "evaluate y")
@@ -690,7 +693,8 @@ def _failure(error: NotOffered | Crashed, dtype: str) -> Finding:
 
 def _exception(error: Crashed) -> str:
     """The name of the exception that was raised; the whole message where none was."""
-    return type(error.__cause__).__name__ if error.__cause__ else str(error)
+    raised = re.search(r" raised (\w+)", str(error))
+    return raised[1] if raised else str(error)
 
 
 def _of_verdict(claim: str, verdict: Verdict, words: str, dtype: str) -> Finding:
