@@ -29,8 +29,8 @@ class Comparison:
 
     @property
     def dtypes(self) -> list[str]:
-        """The dtypes that all of them offer; those of the first where they share none."""
-        return list(shared(self.found)) or list(self.found[0].dtypes)
+        """The dtypes that all of them offer; where they share none, all that any of them offers."""
+        return list(shared(self.found)) or list(dict.fromkeys(dtype for one in self.found for dtype in one.dtypes))
 
     @property
     def topics(self) -> list[str]:
@@ -41,6 +41,8 @@ class Comparison:
     def differs(self, topic: str) -> bool:
         """Whether the backends differ in a topic, in the dtypes and ranks that they share."""
         facts = [one.fact(topic) for one in self.found]
+        if not list(shared(self.found)):
+            return len({told(fact) for fact in facts}) > 1
         if any(not fact.values(self.dtypes) for fact in facts):
             return True
         values = [{(f.dtype, f.ndim): f.value for f in fact.findings if f.dtype in self.dtypes} for fact in facts]
@@ -60,6 +62,8 @@ class Comparison:
 
     def _title(self) -> str:
         names = ", ".join(one.backend.title for one in self.found)
+        if not list(shared(self.found)):
+            return f"{names}: found from behaviour alone. They have no dtype in common, so nothing can be converted."
         return f"{names}: found from behaviour alone, in {', '.join(self.dtypes)}"
 
     def _table(self, width: int, *, color: bool, verbose: bool) -> str:

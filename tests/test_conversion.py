@@ -194,6 +194,23 @@ def test_rules_that_are_not_the_backends_do_not_verify():
     assert not verify(pretended, a, biased, [("float32", 2)], LAB).holds
 
 
+class RefusesZeroEps(RulesBackend):
+    """Trains with no eps of 0, as PyTorch."""
+
+    def train(self, *arrays, momentum, eps):
+        if eps == 0:
+            raise ValueError("eps must be positive")
+        return super().train(*arrays, momentum=momentum, eps=eps)
+
+
+def test_what_was_never_compared_is_not_verified():
+    without = conventions("no eps", ONE_WAY["no eps"])
+    conversion = only(without, find(backend(RefusesZeroEps(), "refuses"), ["float32"], LAB))
+    assert "eps = 0.0" in conversion.snippet
+    assert not conversion.verification.holds
+    assert "y was never compared" in conversion.verification.counterexample
+
+
 # -- the example of the README ----------------------------------------------------------------------------------------
 
 
