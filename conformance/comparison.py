@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from normspec import __version__
 from normspec.conformance.checking import Laboratory
 from normspec.conformance.conventions import Conventions, Fact, Finding, shared
@@ -27,8 +29,8 @@ class Comparison:
 
     @property
     def dtypes(self) -> list[str]:
-        """The dtypes that all of them offer; those of the first where they share none."""
-        return list(shared(self.found)) or list(self.found[0].dtypes)
+        """The dtypes that all of them offer; where they share none, all that any of them offers."""
+        return list(shared(self.found)) or list(dict.fromkeys(dtype for one in self.found for dtype in one.dtypes))
 
     @property
     def topics(self) -> list[str]:
@@ -39,6 +41,8 @@ class Comparison:
     def differs(self, topic: str) -> bool:
         """Whether the backends differ in a topic, in the dtypes and ranks that they share."""
         facts = [one.fact(topic) for one in self.found]
+        if not list(shared(self.found)):
+            return len({told(fact) for fact in facts}) > 1
         if any(not fact.values(self.dtypes) for fact in facts):
             return True
         values = [{(f.dtype, f.ndim): f.value for f in fact.findings if f.dtype in self.dtypes} for fact in facts]
@@ -58,6 +62,8 @@ class Comparison:
 
     def _title(self) -> str:
         names = ", ".join(one.backend.title for one in self.found)
+        if not list(shared(self.found)):
+            return f"{names}: found from behaviour alone. They have no dtype in common, so nothing can be converted."
         return f"{names}: found from behaviour alone, in {', '.join(self.dtypes)}"
 
     def _table(self, width: int, *, color: bool, verbose: bool) -> str:
@@ -143,7 +149,7 @@ def conversion_text(conversion: Conversion, width: int, *, python: bool) -> str:
     head = f"{conversion.source} -> {conversion.target}"
     obstacles = [_wrapped(f"No conversion of {obstacle}.", width, "  ") for obstacle in conversion.obstacles]
     if conversion.training is None and conversion.evaluation is None:
-        return "\n".join([f"{head}: no conversion", *obstacles])
+        return "\n".join([f"{head}: no conversion in {', '.join(conversion.verification.dtypes)}", *obstacles])
     text = f"{head}: {conversion.verification.words}"
     if not shown(conversion):
         words = f"{head}: what follows from the rules {conversion.verification.words}. It is not printed."
@@ -151,16 +157,16 @@ def conversion_text(conversion: Conversion, width: int, *, python: bool) -> str:
     lines, said = [_wrapped(text, width)], ("", "")
     for number, (occasion, step) in enumerate(conversion.steps, 1):
         if occasion and occasion != said[0]:
-            lines.append(f"  {occasion}:")
+            lines.append(_wrapped(f"{occasion}:", width, "  "))
         lines.append(f"  {number}. {step.line}")
         if step.why and step.why != said[1]:
             lines.append(_wrapped(step.why, width, "     "))
         said = (occasion, step.why)
     if not conversion.functions and not obstacles:
         lines.append("  Nothing to convert: the same numbers do the same.")
-    elif conversion.evaluation is not None and not conversion.evaluation.steps:
+    elif conversion.evaluation is not None and not conversion.evaluation.steps and conversion.functions:
         lines.append("  Evaluation takes all numbers as they are.")
-    if conversion.defaults and conversion.functions:
+    if conversion.defaults:
         lines.append(_wrapped(conversion.defaults, width, "  "))
     lines += obstacles
     if python and conversion.snippet:
@@ -209,7 +215,7 @@ def _plain_conversion(conversion: Conversion) -> dict[str, Any]:
         "dtypes": list(verification.dtypes),
         "axes": list(verification.ranks),
         "cases": verification.cases,
-        "worst": verification.worst,
+        "worst": verification.worst if np.isfinite(verification.worst) else "inf",
         "counterexample": verification.counterexample,
         "obstacles": list(conversion.obstacles),
         "defaults": conversion.defaults if printed else "",

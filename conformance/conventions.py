@@ -5,17 +5,19 @@ about formulas name the rules that agree with everything seen on exact data; a b
 there, which is a finding too. Facts about precision, edges and side effects are the verdicts of the claims on them.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
-from normspec.conformance import pools
+from normspec.conformance import pools, prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, told
 from normspec.conformance.arithmetic import GRADES, Arithmetic, coarsest
 from normspec.conformance.bounds import ROOT_STEPS
-from normspec.conformance.cases import Case
+from normspec.conformance.cases import Case, Inputs
 from normspec.conformance.checking import Failed, Laboratory, on
 from normspec.conformance.claims import Rival
 from normspec.conformance.experiments import (
@@ -31,8 +33,9 @@ from normspec.conformance.experiments import (
     run_train,
     state_of,
 )
-from normspec.conformance.judging import Evidence, Observation, agreement, explanation
+from normspec.conformance.judging import Evidence, Observation, agreement, explanation, ratios
 from normspec.conformance.pools import Pool
+from normspec.conformance.prediction import Expected
 from normspec.conformance.running import run_check
 from normspec.conformance.verdicts import Kind, Verdict
 from normspec.reference import ARTICLE, Rules
@@ -186,6 +189,20 @@ _FOLDED = {
 }
 
 
+WORDS: Mapping[str, Mapping[Any, str]] = {
+    "axes": _AXES,
+    "training_statistics": _STATISTICS,
+    "ddof": _DDOF,
+    "eps_rule": _EPS,
+    "affine": _AFFINE,
+    "update": _UPDATE,
+    "tracked_variance": _TRACKED,
+    "evaluation_statistics": _EVALUATION,
+    "folded": _FOLDED,
+}
+"""The choices of Rules in words, by field."""
+
+
 def _statistics_in_words(rules: Rules) -> str:
     words = _AXES[rules.axes]
     if rules.training_statistics != "batch":
@@ -198,8 +215,9 @@ def _evaluation_in_words(rules: Rules) -> str:
 
 
 def _normalized_in_words(rules: Rules) -> str:
-    above = "x - mean" if rules.centered else "x"
-    return f"({above}) / deviation" if rules.scaled else above
+    if rules.scaled:
+        return "(x - mean) / deviation" if rules.centered else "x / deviation"
+    return "x - mean" if rules.centered else "x"
 
 
 _TRAINING_TOPICS: Mapping[str, Callable[[Rules], str]] = {
@@ -261,6 +279,14 @@ _BEHAVIOUR = (
 )
 
 
+OWN_MOMENTUM: Mapping[str, Callable[[float], float]] = {
+    "article": lambda weight: weight,
+    "flipped": lambda weight: 1 - weight,
+    "twice": lambda weight: 1 - (1 - weight) ** 0.5,
+}
+"""By update rule, the momentum with which the new value has a weight."""
+
+
 class _Survey:
     """The questions put to one backend."""
 
@@ -274,6 +300,7 @@ class _Survey:
             *self._formulas(TRAIN, ("y",), _TRAINING_TOPICS),
             self._by_dtype("eps = 0", self._zero_eps),
             *self._formulas(TRAIN, STATE, _TRACKING_TOPICS),
+            self._by_dtype("momentum 0 and 1", self._extremes),
             *self._formulas(EVALUATE, ("y",), _EVALUATION_TOPICS),
             self._by_dtype("state after evaluation", self._frozen),
         ]
@@ -320,7 +347,9 @@ class _Survey:
         findings: dict[str, list[Finding]] = {topic: [] for topic in topics}
         path = "state" if quantities == STATE else f"{experiment.name} y"
         for dtype in self.dtypes:
-            for ndim, outcome in self._explained(dtype, experiment, quantities).items():
+            outcomes = self._explained(dtype, experiment, quantities)
+            offered = {n: o for n, o in outcomes.items() if isinstance(o, Rules) or o.status != NOT_OFFERED}
+            for ndim, outcome in (offered or outcomes).items():
                 self.rules[dtype, path, ndim] = outcome if isinstance(outcome, Rules) else None
                 for topic, words in topics.items():
                     if isinstance(outcome, Rules):
@@ -347,8 +376,8 @@ class _Survey:
             failed = [o for o in outcome_list if isinstance(o, Failed)]
             seen = tuple(o for o in outcome_list if isinstance(o, Observation))
             if failed:
-                status = REFUSED if all(o.error.refusal for o in failed) and not seen else CRASHED
-                result[ndim] = Finding(f"{status}: {failed[0].error}", status, repr(failed[0].case), dtype, ndim)
+                words = f"crashed ({_exception(failed[0].error)})"
+                result[ndim] = Finding(words, CRASHED, repr(failed[0].case), dtype, ndim)
             elif not seen:
                 result[ndim] = Finding(NOT_OFFERED, NOT_OFFERED, str(outcome_list[0]), dtype, ndim)
             else:
@@ -396,15 +425,29 @@ class _Survey:
         rules, finding = self._further(dtype, pools.zero_eps, TRAIN, ("y",), "train y")
         if rules is None or finding is None:
             return finding
-        taken = {"0 means 1e-5": "taken for 1e-5", "at least 1e-5": "raised to 1e-5", "always 1e-5": "1e-5 is used"}
-        return replace(finding, value=taken.get(rules.eps_rule, "taken as 0"))
+        small = rules.eps_rule in ("0 means 1e-5", "at least 1e-5", "always 1e-5")
+        return replace(finding, value="taken for 1e-5" if small else "taken as 0")
+
+    def _extremes(self, dtype: str) -> Finding | None:
+        """Whether momentum 0 and 1 are numbers like any other."""
+        words, last = [], None
+        for momentum, pool in ((0, pools.keeps), (1, pools.takes)):
+            rules, finding = self._further(dtype, pool, TRAIN, STATE, "state")
+            if rules is None or finding is None:
+                return finding
+            if rules != self._common(dtype, "state"):
+                words.append(f"{momentum} is taken for 0.1")
+            last = finding
+        return last and replace(last, value=" and ".join(words) or "as given")
 
     def _no_momentum(self, dtype: str) -> Finding | None:
         rules, finding = self._further(dtype, pools.cumulative, CUMULATIVE, STATE, "state")
         if rules is None or finding is None:
             return finding
-        words = {"average of all": "all batches weigh the same", "means 0.1": "taken for 0.1"}[rules.no_momentum]
-        return replace(finding, value=words)
+        fixed = rules.no_momentum == "means 0.1" or rules.update == "always 0.1"
+        if rules.update in ("article", "flipped", "always 0.1"):
+            return replace(finding, value="taken for 0.1" if fixed else "all batches weigh the same")
+        return replace(finding, value=_UPDATE[rules.update])
 
     def _frozen(self, dtype: str) -> Finding | None:
         rules, finding = self._further(dtype, pools.exact, EVALUATE, STATE, "evaluate y")
@@ -427,34 +470,45 @@ class _Survey:
         """eps from y of a layer built without it, by the rule that the backend follows for eps."""
         rules = self._common(dtype, "train y")
         if rules is None:
-            return Finding(f"unknown: {NO_FORMULA}", UNKNOWN, "", dtype)
+            return Finding("unknown: what training does is", UNKNOWN, "", dtype)
         if rules.eps_rule in ("absent", "always 1e-5") or not rules.scaled:
             return Finding("without effect", FOUND, "eps never shows in y", dtype)
+        how = f"y of a new layer; eps {_EPS[rules.eps_rule]}"
         try:
-            eps, reach = default_eps(self.backend, dtype, rules)
+            eps, reach, agrees = default_eps(self.backend, dtype, rules)
         except (NotOffered, Crashed) as error:
             return _failure(error, dtype)
-        if not eps > reach:
-            return Finding("below what shows", UNKNOWN, "from y of a new layer", dtype)
-        return Finding(shortest(eps, reach), FOUND, f"from y of a new layer, eps {_EPS[rules.eps_rule]}", dtype)
+        if not agrees:
+            return Finding("unknown: does not show in y of a new layer", UNKNOWN, how, dtype)
+        return Finding(shortest(eps, reach), FOUND, how, dtype)
 
     def _default_momentum(self, dtype: str) -> Finding | None:
-        # From mean 0, one batch of mean 1 leaves just the weight of the new value.
+        """The weight of the new value, in the first and in the second batch, from batches of mean 1 and 5."""
         case = Case(dtype=dtype, shape=(4, 1), data="exact 3")
+        arithmetic, weights = coarsest(dtype), []
+        reach = 8 * max(arithmetic.kept.roundoff, arithmetic.steps)
         try:
             layer = new_layer(self.backend, case)
             before = float(state_of(layer, 1)["running_mean"][0])
-            run_layer(layer.train, case, np.array([[-2.0], [2.0], [2.0], [2.0]]))
-            after = float(state_of(layer, 1)["running_mean"][0])
+            for mean in (1.0, 5.0):
+                run_layer(layer.train, case, mean + np.array([[-3.0], [1.0], [1.0], [1.0]]))
+                after = float(state_of(layer, 1)["running_mean"][0])
+                weights.append((after - before) / (mean - before) if after != before else 0.0)
+                before = after
         except (NotOffered, Crashed) as error:
             return _failure(error, dtype)
-        arithmetic = coarsest(dtype)
-        weight, reach = (after - before) / (1 - before), 8 * max(arithmetic.kept.roundoff, arithmetic.steps)
-        words = f"the new value weighs {shortest(weight, reach)}"
         rules = self._common(dtype, "state")
-        if rules is not None and rules.update == "flipped":
-            words = f"{words} (momentum = {shortest(1 - weight, reach)})"
-        return Finding(words, FOUND, "running_mean of a new layer after one batch of mean 1", dtype)
+        how = "running_mean of a new layer after batches of mean 1 and 5"
+        if rules is None or (rules.axes, rules.counted, rules.tracked_of) != ("channel", "all", "input"):
+            return Finding("unknown: what is tracked is not the batch's mean", UNKNOWN, how, dtype)
+        first, second = weights  # the state is at most 5, and moves by at least 4 weights in the second batch
+        if not abs(first - second) <= 2 * reach:
+            words = f"the new value weighs {shortest(first, reach)} at first, then {shortest(second, 2 * reach)}"
+            return Finding(words, FOUND, how, dtype)
+        words = f"the new value weighs {shortest(first, reach)}"
+        if rules.update in OWN_MOMENTUM and rules.update != "article":
+            words = f"{words} (momentum = {shortest(OWN_MOMENTUM[rules.update](first), reach)})"
+        return Finding(words, FOUND, how, dtype)
 
     def _initial(self, dtype: str) -> Finding | None:
         case = Case(dtype=dtype, shape=(4, 3), data="exact 3")
@@ -544,15 +598,29 @@ class _Survey:
         for dtype in self.dtypes:
             outcomes = self.laboratory.traces(self.backend, dtype, on(pools.exact, TRAIN))
             ranks = sorted({len(o.case.shape) for o in outcomes if isinstance(o, Observation)})
-            shapes = ", ".join("(N, C" + "".join(f", {axis}" for axis in "DHW"[5 - n :]) + ")" for n in ranks)
-            shapes = shapes.replace("(N, C, W)", "(N, C, L)")
-            status = FOUND if ranks else NOT_OFFERED
-            findings.append(Finding(shapes or NOT_OFFERED, status, f"train on {len(outcomes)} exact cases", dtype))
+            how = f"train on {len(outcomes)} exact cases"
+            shapes = ", ".join(_SHAPES[ndim] for ndim in ranks)
+            failed = [o for o in outcomes if isinstance(o, Failed)]
+            if failed:
+                words = f"{shapes}; " if shapes else ""
+                findings.append(Finding(f"{words}crashed: {failed[0].error}", CRASHED, repr(failed[0].case), dtype))
+            else:
+                findings.append(Finding(shapes or NOT_OFFERED, FOUND if ranks else NOT_OFFERED, how, dtype))
         return Fact("x", tuple(findings))
+
+
+_SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
 
 def explain(dtype: str, evidence: Evidence, base: Rules = ARTICLE) -> Rules | None:
     """The rules that agree with the evidence: `base`, or `base` with some rivals' choices; None if none are known."""
+    if not any(
+        np.isfinite(array.astype(np.float64)).any()
+        for _, trace in evidence.observations
+        for name, array in trace.items()
+        if name.partition("@")[0] in evidence.quantities
+    ):
+        return None  # what is nowhere a number tells nothing
     changed = tuple((name, value) for name, value in vars(base).items() if value != getattr(ARTICLE, name))
     evidence = replace(evidence, beside=(Rival("found before", changed),) if changed else ())
 
@@ -569,41 +637,43 @@ def formula_grades(dtype: str) -> list[Arithmetic]:
     return [a for a in GRADES[dtype] if dtype == "float64" or a.grade != "narrow sums"]
 
 
-def default_eps(backend: Backend, dtype: str, rules: Rules) -> tuple[float, float]:
-    """The eps of a layer built without one, by the rule it follows, and how far rounding may move it.
+def default_eps(backend: Backend, dtype: str, rules: Rules) -> tuple[float, float, bool]:
+    """The eps of a layer built without one, by the rule it follows; how far rounding may move it; whether y agrees.
 
     The variance is about 1e-5, or far below where eps is its floor, so that eps shows in y.
     """
     scale = 2.0 ** (-14 if rules.eps_rule == "larger of both" else -9)
     case = Case(dtype=dtype, shape=(4, 1), data="exact 3", scale=scale)
     layer = new_layer(backend, case)
-    parameters = state_of(layer, 1, ("weight", "bias"))
-    weight, bias = (parameters[n].astype(np.float64) for n in ("weight", "bias"))
-    gain, shift = (float(a[0]) for a in AFFINE[rules.affine](weight, bias))
+    names = ("weight", "bias", *STATE)
+    weight, bias, mean, var = (a.astype(np.float64) for a in state_of(layer, 1, names).values())
     x = scale * np.array([[-3.0], [1.0], [1.0], [1.0]])
-    y = run_layer(layer.train, case, x).astype(np.float64)
+    y = run_layer(layer.train, case, x)
+    gain, shift = (float(a[0]) for a in AFFINE[rules.affine](weight, bias))
     with np.errstate(all="ignore"):
-        deviation = float(gain * x[0, 0] / (y[0, 0] - shift))
-    var = 3 * scale**2 * (4 / 3 if rules.ddof else 1)
-    added = deviation**2 - var
-    beside = deviation - var**0.5
-    eps = {
-        "outside": beside,
-        "both roots": beside**2,
-        "larger of both": deviation**2,
-        "squared": max(added, 0.0) ** 0.5,
-        "doubled": added / 2,
-    }.get(rules.eps_rule, added)
+        deviation = abs(float(gain * x[0, 0] / (y[0, 0].astype(np.float64) - shift)))
+    spread = 3 * scale**2 * (4 / 3 if rules.ddof else 1)
+    added, beside = deviation**2 - spread, deviation - spread**0.5
     arithmetic = coarsest(dtype)
     # y is off by its own rounding and that of the root: so is the deviation, and its square twice that.
     relative = 1.01 * (arithmetic.result.roundoff + (ROOT_STEPS + 8) * arithmetic.steps)
-    reach = {
-        "outside": relative * deviation,
-        "both roots": 2 * abs(beside) * relative * deviation,
-        "squared": relative * deviation**2 / max(eps, 1e-300),
-        "doubled": relative * deviation**2,
-    }.get(rules.eps_rule, 2 * relative * deviation**2)
-    return eps, reach
+    reach = 2 * relative * deviation**2
+    eps, reach = {
+        "outside": (beside, relative * deviation),
+        "both roots": (beside**2, 2 * abs(beside) * relative * deviation),
+        "larger of both": (deviation**2, reach),
+        "squared": (max(added, 0.0) ** 0.5, reach / max(added, reach) ** 0.5),
+        "doubled": (added / 2, reach / 2),
+    }.get(rules.eps_rule, (added, reach))
+    if not reach < eps < np.inf:
+        return eps, reach, False
+    # The number means something only if the whole formula gives y with it.
+    values = Inputs(x, weight, bias, mean, var, np.zeros_like(x))
+    low, middle, high = (
+        prediction.train(values, rules, arithmetic, eps=e, momentum=0.1)["y"] for e in (eps - reach, eps, eps + reach)
+    )
+    room = middle.bound + np.maximum(abs(low.value - middle.value), abs(high.value - middle.value))
+    return eps, reach, not (ratios(y, Expected(middle.value, room)) > 1).any()
 
 
 def shortest(value: float, reach: float) -> str:
@@ -623,7 +693,8 @@ def _failure(error: NotOffered | Crashed, dtype: str) -> Finding:
 
 def _exception(error: Crashed) -> str:
     """The name of the exception that was raised; the whole message where none was."""
-    return type(error.__cause__).__name__ if error.__cause__ else str(error)
+    raised = re.search(r" raised (\w+)", str(error))
+    return raised[1] if raised else str(error)
 
 
 def _of_verdict(claim: str, verdict: Verdict, words: str, dtype: str) -> Finding:
@@ -635,15 +706,18 @@ def _of_verdict(claim: str, verdict: Verdict, words: str, dtype: str) -> Finding
         return Finding(words, FOUND, how, dtype)
     if verdict.kind == Kind.NOT_OFFERED:
         return Finding(NOT_OFFERED, NOT_OFFERED, verdict.words, dtype)
+    if verdict.kind == Kind.INCONCLUSIVE and verdict.left:
+        more = f" and {len(verdict.left) - 2} more" if len(verdict.left) > 2 else ""
+        return Finding(f"{words}; not told from: {', '.join(verdict.left[:2])}{more}", FOUND, how, dtype)
     if verdict.kind in (Kind.FAILS, Kind.INCONCLUSIVE):
         return Finding(f"unknown: {verdict.words}", UNKNOWN, how, dtype)
     return Finding(f"{verdict.kind}: {verdict.words}", CRASHED, how, dtype)
 
 
 def _number(fact: Fact) -> float | None:
-    """The number at the end of a fact's first finding."""
+    """The number at the end of a fact's first finding; None where it has none, or more than one."""
     for finding in fact.findings:
-        if finding.status == FOUND:
+        if finding.status == FOUND and "then" not in finding.value:
             word = finding.value.partition(" (")[0].split()[-1]
             try:
                 return float(word)

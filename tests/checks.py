@@ -1,32 +1,13 @@
-"""Running the suite's checks without pytest around them."""
+"""Running the suite's checks without pytest around them, in a laboratory of their own."""
 
-import importlib
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-
-from normspec import conformance
+from normspec.conformance import running
 from normspec.conformance.adapters import Backend
-from normspec.conformance.checking import Check, Laboratory
-from normspec.conformance.claims import CLAIMS
+from normspec.conformance.checking import Laboratory
 from normspec.conformance.pools import DEFAULT_SEED, PROFILES
+from normspec.conformance.running import check_functions
 from normspec.conformance.verdicts import Verdict
 
-TEST_FILES = sorted(Path(conformance.__path__[0]).glob("test_*.py"))
-
-
-@cache
-def check_functions() -> dict[str, Callable[[Check], None]]:
-    """The check of every claim, by the claim's id."""
-    found = {}
-    for path in TEST_FILES:
-        module = importlib.import_module(f"normspec.conformance.{path.stem}")
-        for function in vars(module).values():
-            for mark in getattr(function, "pytestmark", ()):
-                if mark.name == "claim":
-                    assert mark.args[0] not in found, f"{mark.args[0]} has two checks"
-                    found[mark.args[0]] = function
-    return found
+__all__ = ["check_functions", "laboratory", "run_check"]
 
 
 def laboratory(profile: str = "quick", seed: int = DEFAULT_SEED) -> Laboratory:
@@ -35,8 +16,4 @@ def laboratory(profile: str = "quick", seed: int = DEFAULT_SEED) -> Laboratory:
 
 def run_check(claim: str, backend: Backend, dtype: str, lab: Laboratory | None = None) -> Verdict:
     """The verdict of one check on one backend."""
-    check = Check(CLAIMS[claim], backend, dtype, lab or laboratory())
-    if check.verdict is None:
-        check_functions()[claim](check)
-    assert check.verdict is not None
-    return check.verdict
+    return running.run_check(claim, backend, dtype, lab or laboratory())
