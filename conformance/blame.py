@@ -19,32 +19,36 @@ def refuses(claim: str, dtype: str, verdict: Verdict) -> bool:
 def blamed(verdicts: Mapping[str, Verdict]) -> str:
     """The claim to read first, of those that refuse; "" if there are none.
 
-    Noise explains everything else. Then come the claims on one choice: with a rival of their own, or pinned down as the
-    one thing that is wrong. Then named mistakes, other claims' rivals, crashes, and what agrees with nothing. A claim
-    that follows from others comes after them, and one refused for what its layer does after the claim on layers.
+    Noise explains everything else. Then come the claims on one choice: with a rival of their own, pinned down as the one
+    thing that is wrong, or with another claim's rival. Then named mistakes, crashes, and what agrees with nothing. A
+    claim that follows from others comes after them, and one refused for what its layer does after the claim on layers.
     """
     bound = verdicts.get("precision.within-bound")
     inexact = bound is not None and bound.kind == Kind.FAILS
 
     def rank(claim: str) -> float:
         kind, rival = verdicts[claim].kind, verdicts[claim].rival
-        if claim == "hygiene.deterministic":
+        if claim == "hygiene.deterministic" and kind == Kind.DEVIATES:
             return 0
+        if kind == Kind.INCONCLUSIVE:
+            return 9
         if claim == "example.article":  # about everything
             return 8
         if kind in (Kind.CRASHED, Kind.HUNG):
             return 5
-        if kind == Kind.INCONCLUSIVE:
-            return 9
-        later = 0.5 * (any(c in verdicts for c in CLAIMS[claim].follows) or _of_layer(claim, verdicts))
-        formula = any(rival.change for rival in CLAIMS[claim].rivals)
+        own = {r.name: r for r in CLAIMS[claim].rivals}
+        formula = any(r.change for r in own.values()) and not claim.startswith("precision.")
+        later = any(c in verdicts for c in CLAIMS[claim].follows) or _of_layer(claim, verdicts)
         if kind == Kind.FAILS:
-            return later + (2 if formula else 6 if claim.startswith("hygiene.") else 7)
+            return (3.5 if later else 2) if formula else 6 if claim.startswith("hygiene.") else 7
+        if rival in own and own[rival].change:
+            return 3.5 if later else 1
         if claim.startswith("precision.") and inexact:
             return 7  # a grade of precision says nothing of what fails in all
-        if rival in {own.name for own in CLAIMS[claim].rivals}:
-            return later + (1 if formula else 3)
-        return later + (4 if rival in _RIVALS else 7)  # a value found, as of a default, is no rival
+        if rival in own:
+            return 4.5 if claim == "hygiene.nan-contained" else 4  # where a NaN goes follows from much else
+        named = any(name in rival for name in _RIVALS)
+        return (3.5 if later else 3) if named and formula else 7  # a value found, as of a default, is no rival
 
     return min(verdicts, key=lambda claim: (rank(claim), list(CLAIMS).index(claim)), default="")
 

@@ -308,7 +308,8 @@ class Check:
 
     def _home(self, roots: Sequence[tuple[Experiment, str]]) -> str:
         """The claim that fails for what the evidence follows from, if no formula explains it."""
-        for experiment, quantity in roots:
+        operation = [_BEFORE[e.name, q] for e, q in roots if e.layer and (e.name, q) in _BEFORE]
+        for experiment, quantity in (*operation, *roots):
             there = _HOMES.get((experiment.name, quantity), "")
             if there in ("", self.claim.id):
                 continue
@@ -321,8 +322,12 @@ class Check:
         if not all(part.follows for part in evidence):
             return []
         beside = [self.laboratory.choices(self.backend, self.dtype, *part.follows) for part in evidence if part.follows]
+        if not any(beside):
+            return []
+        # A layer may do whatever its operation does: the claims on that say what they think of it.
         excuses = self.laboratory.established(self.backend, self.dtype, layer=False)
-        if not any(beside) or not all(rival in excuses for choices in beside for rival in choices):
+        of_layer = all(part.experiment.layer for part in evidence)
+        if not of_layer and not all(rival in excuses for choices in beside for rival in choices):
             return []
         return [replace(part, beside=choices) for part, choices in zip(evidence, beside, strict=True)]
 

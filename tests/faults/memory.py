@@ -37,7 +37,11 @@ class IgnoresStridesOfTheGradient(Pieces):
         return super().train_gradients(x, weight, bias, misread(dy), **options)
 
 
-@fault("hygiene.layouts", thread=("pytorch/pytorch#175189", "pytorch/pytorch#181411"))
+@fault(
+    "hygiene.layouts",
+    thread=("pytorch/pytorch#175189", "pytorch/pytorch#181411"),
+    explained="dweight is not compared between layouts",
+)
 class WeightGradientOfChannelsLast(Pieces):
     """dweight of an x with channels last is taken from its memory in the wrong order; dbias is right."""
 
@@ -48,7 +52,11 @@ class WeightGradientOfChannelsLast(Pieces):
         return dx, dweight, dbias
 
 
-@fault("hygiene.layouts", thread="pytorch/pytorch#169372")
+@fault(
+    "hygiene.layouts",
+    thread="pytorch/pytorch#169372",
+    explained="gradients of evaluation are not compared between layouts",
+)
 class EvaluationGradientIgnoresStrides(Pieces):
     """The backward pass of evaluation reads dy as if its memory were contiguous."""
 
@@ -278,7 +286,7 @@ class UpdatesBeforeItReads(Pieces):
         return results
 
 
-@fault("hygiene.no-alias")
+@fault("hygiene.no-alias", explained="what a layer returned earlier is only seen to be wrong")
 class LayerReusesItsOutput(Layer):
     """A layer hands out every y in one buffer."""
 
@@ -305,7 +313,7 @@ class HalfIsNeverWritten(_Reusing):
         return before.copy()
 
 
-@fault("hygiene.deterministic")
+@fault("hygiene.deterministic", explained="from the second weight on, everything is wrong")
 class KeepsTheWeightItMet(Pieces):
     """The first weight of every length is folded into the compiled kernel, and used in all later calls."""
 

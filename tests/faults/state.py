@@ -231,7 +231,7 @@ class StallsNearTheBatch(Pieces):
         return np.where(near, running_mean, new_mean), new_var
 
 
-@fault("example.article")
+@fault("hygiene.every-shape")
 class ArticleShapeIsSpecial(Pieces):
     """A 2 x 2 x 2 x 2 batch, as in every tutorial, tracks its population variance."""
 
