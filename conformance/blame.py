@@ -19,9 +19,9 @@ def refuses(claim: str, dtype: str, verdict: Verdict) -> bool:
 def blamed(verdicts: Mapping[str, Verdict]) -> str:
     """The claim to read first, of those that refuse; "" if there are none.
 
-    Noise explains everything else. Then come the claims on one choice: with a rival of their own, pinned down as the one
-    thing that is wrong, or with another claim's rival. Then named mistakes, crashes, and what agrees with nothing. A
-    claim that follows from others comes after them, and one refused for what its layer does after the claim on layers.
+    Noise explains everything else. Then come the claims on one choice: with a rival of their own, pinned down as the
+    one thing that is wrong, or with another claim's rival. Then named mistakes, crashes, and what agrees with nothing.
+    A claim that follows from others comes after them, one refused for what its layer does after the claim on layers.
     """
     bound = verdicts.get("precision.within-bound")
     inexact = bound is not None and bound.kind == Kind.FAILS

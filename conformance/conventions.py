@@ -616,8 +616,8 @@ def explain(dtype: str, evidence: Evidence, base: Rules = ARTICLE) -> Rules | No
     """The rules that agree with the evidence: `base`, or `base` with some rivals' choices; None if none are known."""
     if not any(
         np.isfinite(array.astype(np.float64)).any()
-        for _, trace in evidence.observations
-        for name, array in trace.items()
+        for observation in evidence.observations
+        for name, array in observation.trace.items()
         if name.partition("@")[0] in evidence.quantities
     ):
         return None  # what is nowhere a number tells nothing

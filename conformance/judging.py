@@ -354,7 +354,7 @@ def _bystanders(apart_from: frozenset[str], evidence: Sequence[Evidence], arithm
 
 
 def _shows(rival: Rival, evidence: Sequence[Evidence], arithmetic: Arithmetic) -> bool:
-    """Whether a rival predicts anything else than the article on a dozen of the cases; on four of a layer, which has many steps."""
+    """Whether a rival predicts anything else than the article on a dozen of the cases, or on four of a layer."""
     for part in evidence:
         seen = part.observations[: 4 if part.experiment.layer else 12]
         # What a rival changes hardly depends on the backend, not even in a layer: it is found out once.
