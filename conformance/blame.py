@@ -39,6 +39,8 @@ def blamed(verdicts: Mapping[str, Verdict]) -> str:
         own = {r.name: r for r in CLAIMS[claim].rivals}
         formula = any(r.change for r in own.values()) and not claim.startswith("precision.")
         later = any(c in verdicts for c in CLAIMS[claim].follows) or _of_layer(claim, verdicts)
+        if claim == "layer.follows-operation" and kind == Kind.FAILS:
+            return 7.5 if inexact else 3.2
         if kind == Kind.FAILS:
             return (3.5 if later else 2) if formula else 6 if claim.startswith("hygiene.") else 7
         if rival in own and own[rival].change:
@@ -48,7 +50,7 @@ def blamed(verdicts: Mapping[str, Verdict]) -> str:
         if rival in own:
             return 4.5 if claim == "hygiene.nan-contained" else 4  # where a NaN goes follows from much else
         named = any(name in rival for name in _RIVALS)
-        return (3.5 if later else 3) if named and formula else 7  # a value found, as of a default, is no rival
+        return (3.5 if later else 2) if named and formula else 7  # a value found, as of a default, is no rival
 
     return min(verdicts, key=lambda claim: (rank(claim), list(CLAIMS).index(claim)), default="")
 

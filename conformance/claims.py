@@ -153,7 +153,7 @@ _ALL = (
         "In training, what a sample becomes depends on the other samples of its batch.",
         (_rival("independent of its batch", axes="sample and channel"),),
         hint=_WHOLE_BATCH,
-        follows=("statistics.per-channel", "normalize.uses-batch-statistics"),
+        follows=("statistics.per-channel", "normalize.uses-batch-statistics", "normalize.constant-channel"),
     ),
     Claim(
         "affine.scale-then-shift",
@@ -381,7 +381,7 @@ _ALL = (
         "running.single-value",
         "section 3",
         "One value a channel has no sample variance: training refuses it or stays finite, the state never NaN or inf.",
-        _mistakes("NaN or inf in the state"),
+        _mistakes("NaN or inf in the state", "NaN or inf in the gradients"),
         hint="the division by m - 1 at m = 1",
     ),
     Claim(

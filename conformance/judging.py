@@ -218,7 +218,7 @@ def judge_formula(
         return _deviating(Verdict(kind=Kind.DEVIATES, cases=cases), named)
     worst = agreement(evidence, (), grades[0]).worst
     words = f"agrees with no known formula{_common(evidence, finer[-1])}"
-    if _may_be_pinned(claim, evidence, finer[-1]) and (right := right_where()):
+    if right := _pinned(claim, evidence, finer[-1], right_where):
         return Verdict(kind=Kind.FAILS, words=f"{words}; right {right}", cases=cases, worst=worst)
     if there := home():
         words = f"cannot be told of results that follow no known formula: see {there}"
@@ -254,16 +254,19 @@ def _common(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> str:
     return f"; wrong is just what has {told}" if told else ""
 
 
-def _may_be_pinned(claim: Claim, evidence: Sequence[Evidence], arithmetic: Arithmetic) -> bool:
-    """Whether a fault may lie in this claim's choice: not where shape or memory tell a good part of right cases from
-    the wrong ones, and not where an eps or a momentum does that the claim is not about.
+def _pinned(claim: Claim, evidence: Sequence[Evidence], arithmetic: Arithmetic, right_where: Callable[[], str]) -> str:
+    """Where results are right, in words, if that pins a fault down to this claim's choice.
+
+    It does not where shape or memory tell a good part of right cases from the wrong ones. Where eps or momentum does,
+    it is the claim on that which is at fault.
     """
     wrong, right = split(evidence, arithmetic)
     if 3 * len(right) >= len(wrong) and in_common(wrong, right, numbers=False):
-        return False
-    told = in_common(wrong, right)
-    subject = {"eps": {"eps_rule"}, "momentum": {"update", "extremes"}}.get(told.partition(" ")[0], claim.fields)
-    return bool(subject & claim.fields) or not claim.fields
+        return ""
+    subject = {"eps": {"eps_rule"}, "momentum": {"update", "extremes"}}.get(in_common(wrong, right).partition(" ")[0])
+    if subject is None:
+        return right_where()
+    return "in all others" if subject & claim.fields else ""
 
 
 def split(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> tuple[list[Case], list[Case]]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 
 from normspec.conformance.arithmetic import FORMATS
 from normspec.conformance.cases import GENERAL, LAYOUTS, Case, exact_spreads
@@ -96,7 +97,7 @@ def shrink(pool: Pool, dtype: str, first: Case, fails: Callable[[Case], bool], s
             best = case
             raise AssertionError
 
-    with suppress(AssertionError):
+    with suppress(AssertionError, Flaky):  # flaky: what a backend returns depends on earlier calls
         search()
     return best
 
@@ -172,7 +173,7 @@ def _exact_corners(dtype: str) -> list[Case]:
     plain = Case(dtype=dtype, shape=(4, 3), data="exact 3", eps=1.0, momentum=0.25, seed=1)
     return [
         plain,
-        replace(plain, eps=13.0, momentum=0.75),
+        replace(plain, eps=13.0, momentum=0.875),
         replace(plain, shape=(2, 2, 2, 2), data="exact 2", eps=2.0, seed=2),
         replace(plain, shape=(2, 3, 1, 4), seed=3, layout="channels last"),
         replace(plain, shape=(2, 17, 2), seed=4, momentum=0.75),
@@ -215,7 +216,11 @@ def _layer_cases(pick: Pick, dtype: str) -> Case:
     return replace(case, scale=scale, eps=case.eps / case.scale**2 * scale**2, steps=pick((2, 3, 4)))
 
 
-layers = Pool("layers", _layer_cases, share=0.3)
+def _wide_layer(dtype: str) -> list[Case]:
+    return [Case(dtype=dtype, shape=(4, 1025), data="exact 3", eps=1.0, steps=2)]
+
+
+layers = Pool("layers", _layer_cases, _wide_layer, share=0.3)
 zero_eps_layers = Pool(
     "layers, eps 0",
     # The variance is near 1e-5, so that an eps of that size would show in every dtype.

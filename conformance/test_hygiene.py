@@ -27,6 +27,7 @@ from normspec.conformance.experiments import (
     run_gradients,
     run_layer,
     run_train,
+    state_of,
 )
 from normspec.conformance.judging import predicted
 from normspec.conformance.surroundings import observed
@@ -167,6 +168,12 @@ def test_dtype_shape(check: Check) -> None:
                 if result.dtype != expected:
                     kind = "y" if name == "y" else "state" if name in STATE else "gradient"
                     return f"{kind} of another dtype: {name} of {method} is {result.dtype}, expected {expected}"
+        with suppress(NotOffered):
+            layer = new_layer(backend, case)
+            run_layer(layer.train, case, given(case).x)
+            for name, array in state_of(layer, case.shape[1]).items():
+                if array.dtype != small:
+                    return f"state of another dtype: {name} of the layer is {array.dtype}, expected {small}"
         return ""
 
     check.holds(pools.few, refutation)

@@ -83,6 +83,7 @@ def test_extent(check: Check) -> None:
         on(pools.extent, TRAIN, *FORWARD),
         on(pools.extent, EVALUATE, "y"),
         on(pools.extent, TRAIN_GRADIENTS, *GRADIENTS),
+        on(pools.extent, EVALUATE_GRADIENTS, *GRADIENTS),
         accepted=every,
     )
 

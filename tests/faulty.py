@@ -187,6 +187,15 @@ class StartsWithAnotherMean(_OtherLayer):
     change = {"running_mean": 1.0}
 
 
+@fault("running.single-value", "NaN or inf in the gradients")
+class GradientsOfOneValue(NumPy):
+    """Divides by m - 1 in the backward pass, and refuses one value in the forward pass alone."""
+
+    def train_gradients(self, x, weight, bias, dy, **options):
+        dx, dweight, dbias = super().train_gradients(x, weight, bias, dy, **options)
+        return (dx if x.size > x.shape[1] else dx * np.nan), dweight, dbias
+
+
 @fault("running.single-value", "NaN or inf in the state")
 class DividesByZero(RulesBackend):
     """Divides by m - 1 whatever m is."""

@@ -66,7 +66,7 @@ class EpsBelowAMillionth(Pieces):
         return super().root(var, float(f"{eps:.6f}"))
 
 
-@fault("evaluate.running-statistics", thread=("pytorch/pytorch#25282", "microsoft/onnxscript#2312"))
+@fault("evaluate.folded", thread=("pytorch/pytorch#25282", "microsoft/onnxscript#2312"))
 class EpsFixedInEvaluation(Pieces):
     """Evaluation uses 1e-5, whatever eps."""
 
@@ -82,7 +82,7 @@ class EpsMissingInEvaluation(Pieces):
         return super().root(var, 0 if self.mode == "evaluate" else eps)
 
 
-@fault("evaluate.running-statistics", thread="chainer/chainer#4505")
+@fault("evaluate.folded", thread="chainer/chainer#4505")
 class EpsTwiceInEvaluation(Pieces):
     """Evaluation adds eps to a variance that already holds it."""
 
@@ -90,7 +90,7 @@ class EpsTwiceInEvaluation(Pieces):
         return super().root(var, 2 * eps if self.mode == "evaluate" else eps)
 
 
-@fault("evaluate.running-statistics", thread=("Tencent/ncnn#311", "keras-team/keras#10427"))
+@fault("evaluate.folded", thread=("Tencent/ncnn#311", "keras-team/keras#10427"))
 class EpsOutsideInEvaluation(Pieces):
     """Evaluation adds eps to the root of the variance."""
 
@@ -176,7 +176,7 @@ class LayerIgnoresMomentum(Layer):
         return 0.1
 
 
-@fault("running.momentum-extremes", thread=("pytorch/pytorch#15298", "Cadene/pretrained-models.pytorch#5"))
+@fault("layer.follows-operation", thread=("pytorch/pytorch#15298", "Cadene/pretrained-models.pytorch#5"))
 class LayerTakesZeroMomentumForNone(Layer):
     """A layer built with momentum 0 uses 0.1."""
 
@@ -225,7 +225,7 @@ class MomentumIsCapped(Pieces):
         return super().mixed(old, new, min(momentum, 0.8))
 
 
-@fault("running.update", thread=("PaddlePaddle/Paddle#51120", "d2l-ai/d2l-en#2213"))
+@fault("layer.follows-operation", thread=("PaddlePaddle/Paddle#51120", "d2l-ai/d2l-en#2213"))
 class MomentumIsFlippedInTheLayer(Layer):
     """A layer hands 1 - momentum to its operation."""
 
@@ -252,7 +252,7 @@ class NoBiasWhereWeightIsZero(Pieces):
         return super().affine(x_hat, weight, bias * (weight != 0) if self.mode == "train" else bias)
 
 
-@fault("evaluate.running-statistics", thread=("apache/mxnet#9624", "apache/mxnet#3037"))
+@fault("evaluate.folded", thread=("apache/mxnet#9624", "apache/mxnet#3037"))
 class WeightIsOneInEvaluation(Pieces):
     """Evaluation holds weight to be 1."""
 
@@ -260,7 +260,7 @@ class WeightIsOneInEvaluation(Pieces):
         return super().affine(x_hat, weight * 0 + 1 if self.mode == "evaluate" else weight, bias)
 
 
-@fault("evaluate.running-statistics", thread="web-platform-tests/wpt#43891")
+@fault("evaluate.folded", thread="web-platform-tests/wpt#43891")
 class BiasIsMissingInEvaluation(Pieces):
     """Evaluation leaves bias out."""
 

@@ -66,7 +66,7 @@ class ExportedInEvaluationMode(Pieces):
         return y, running_mean.copy(), running_var.copy()
 
 
-@fault("gradient.input", thread="pytorch/pytorch#36688")
+@fault("hygiene.every-shape", thread="pytorch/pytorch#36688")
 class SharesOfUnequalWorkers(Pieces):
     """Of an odd number of values, the sums' shares of dx are divided by twice the larger half."""
 
@@ -85,7 +85,7 @@ class MeanOfTheWorkersVariances(Pieces):
         return super().sample_variance((wide[:, :half].var(axis=1) + wide[:, half:].var(axis=1)) / 2, x)
 
 
-@fault("hygiene.layouts", thread="plaidml/plaidml#1940")
+@fault("hygiene.every-shape", thread="plaidml/plaidml#1940")
 class ChannelsLastByGuess(Pieces):
     """An input whose last axis is as long as its channels is taken to have its channels last in evaluation."""
 
@@ -95,7 +95,7 @@ class ChannelsLastByGuess(Pieces):
         return super().evaluate(x, weight, *rest, **options)
 
 
-@fault("evaluate.folded")
+@fault("precision.within-bound")
 class FoldsInHalf(Pieces):
     """Slope and intercept of evaluation are stored in float16."""
 
