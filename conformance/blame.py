@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 
+from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.experiments import LAYER
 from normspec.conformance.verdicts import Kind, Verdict
 
+_UNRELIABLE = {
+    "hygiene.deterministic": 0.0, "evaluate.frozen": 0.1, "hygiene.no-alias": 0.2, "hygiene.inputs-unwritten": 0.3,
+}  # fmt: skip
+"""Claims whose refusal makes all else unreliable, in their order."""
+_GRADES = {arithmetic.grade for grades in GRADES.values() for arithmetic in grades}
 _RIVALS = {rival.name for claim in CLAIMS.values() for rival in claim.rivals}
 
 
@@ -19,7 +25,7 @@ def refuses(claim: str, dtype: str, verdict: Verdict) -> bool:
 def blamed(verdicts: Mapping[str, Verdict]) -> str:
     """The claim to read first, of those that refuse; "" if there are none.
 
-    Noise explains everything else. Then come the claims on one choice: with a rival of their own, pinned down as the
+    Noise and memory that is written to explain everything else. Then come the claims on one choice: with a rival of their own, pinned down as the
     one thing that is wrong, or with another claim's rival. Then named mistakes, crashes, and what agrees with nothing.
     A claim that follows from others comes after them, one refused for what its layer does after the claim on layers.
     """
@@ -28,29 +34,32 @@ def blamed(verdicts: Mapping[str, Verdict]) -> str:
 
     def rank(claim: str) -> float:
         kind, rival = verdicts[claim].kind, verdicts[claim].rival
-        if claim == "hygiene.deterministic" and kind == Kind.DEVIATES:
-            return 0
+        own = {r.name: r for r in CLAIMS[claim].rivals}
+        if claim in _UNRELIABLE and rival in own:
+            return _UNRELIABLE[claim]
         if kind == Kind.INCONCLUSIVE:
             return 9
         if claim == "example.article":  # about everything
             return 8
         if kind in (Kind.CRASHED, Kind.HUNG):
             return 5
-        own = {r.name: r for r in CLAIMS[claim].rivals}
         formula = any(r.change for r in own.values()) and not claim.startswith("precision.")
         later = any(c in verdicts for c in CLAIMS[claim].follows) or _of_layer(claim, verdicts)
-        if claim == "layer.follows-operation" and kind == Kind.FAILS:
-            return 7.5 if inexact else 3.2
         if kind == Kind.FAILS:
+            if claim == "layer.follows-operation":
+                return 7.5 if inexact else 4.2
+            if CLAIMS[claim].follows:
+                return 7.2
             return (3.5 if later else 2) if formula else 6 if claim.startswith("hygiene.") else 7
         if rival in own and own[rival].change:
             return 3.5 if later else 1
-        if claim.startswith("precision.") and inexact:
+        if rival in _GRADES and inexact:
             return 7  # a grade of precision says nothing of what fails in all
         if rival in own:
             return 4.5 if claim == "hygiene.nan-contained" else 4  # where a NaN goes follows from much else
-        named = any(name in rival for name in _RIVALS)
-        return (3.5 if later else 2) if named and formula else 7  # a value found, as of a default, is no rival
+        if any(name in rival for name in _RIVALS) and formula:
+            return 3.5 if later else 2
+        return 7.6  # a value found, as of a default, is no rival
 
     return min(verdicts, key=lambda claim: (rank(claim), list(CLAIMS).index(claim)), default="")
 

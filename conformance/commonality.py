@@ -44,6 +44,8 @@ def in_common(wrong: Sequence[Case], right: Sequence[Case], *, numbers: bool = T
         values = {value(c) for c in wrong}
         if len(values) == 1 and values.isdisjoint(value(c) for c in right):
             return words.format(values.pop())
+    if _contiguous(right) > 2 and not _contiguous(wrong):
+        return "arrays that are not contiguous in memory, if not all of those"
     if all(_square(c) for c in wrong) and not any(_square(c) for c in right):
         return "square shapes"
     for name, number in _NUMBERS.items() if numbers else ():
@@ -74,3 +76,8 @@ def _beyond(name: str, wrong: Sequence[float], right: Sequence[float]) -> str:
 
 def _square(case: Case) -> bool:
     return case.shape[0] == case.shape[1] or (len(case.shape) > 3 and case.shape[-1] == case.shape[-2])
+
+
+def _contiguous(cases: Sequence[Case]) -> int:
+    """How many of the cases hand over contiguous arrays."""
+    return sum(case.layout == "contiguous" and case.dy_layout in ("", "contiguous") for case in cases)

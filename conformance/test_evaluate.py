@@ -4,13 +4,20 @@ import pytest
 
 from normspec.conformance import pools
 from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import EVALUATE, FRESH, LAYER, REGROUPED
+from normspec.conformance.experiments import EVALUATE, FRESH, LAYER, REGROUPED, TRAIN
 
 
 @pytest.mark.claim("evaluate.running-statistics")
 def test_running_statistics(check: Check) -> None:
     """Section 2: evaluation normalizes with the tracked statistics."""
-    check.formula(on(pools.exact, EVALUATE, "y"), on(pools.few, REGROUPED, "y"), on(pools.layers, LAYER, "evaluation"))
+
+    def right_where() -> str:
+        if check.agrees(on(pools.unit, EVALUATE, "y")):
+            return ""  # weight and bias are at fault
+        return "in training" if check.agrees(on(pools.exact, TRAIN, "y")) else ""
+
+    y = on(pools.exact, EVALUATE, "y"), on(pools.few, REGROUPED, "y"), on(pools.layers, LAYER, "evaluation")
+    check.formula(*y, right_where=right_where)
 
 
 @pytest.mark.claim("evaluate.sample-alone")

@@ -11,14 +11,21 @@ from normspec.conformance.arithmetic import coarsest
 from normspec.conformance.bounds import ROOT_STEPS
 from normspec.conformance.cases import Array, Case
 from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import COUPLING, LAYER, MOMENTS, TRAIN, new_layer, run_layer
+from normspec.conformance.experiments import COUPLING, EVALUATE, LAYER, MOMENTS, STATE, TRAIN, new_layer, run_layer
 from normspec.reference import Rules, train
 
 
 @pytest.mark.claim("normalize.uses-batch-statistics")
 def test_uses_batch_statistics(check: Check) -> None:
     """Section 2: in training, x is normalized with the statistics of its own batch."""
-    check.formula(on(pools.exact, TRAIN, "y"), on(pools.layers, LAYER, "y"))
+
+    def right_where() -> str:
+        if check.agrees(on(pools.unit, TRAIN, "y")) or check.agrees(on(pools.zero_eps, TRAIN, "y")):
+            return ""  # parameters or eps are at fault
+        elsewhere = on(pools.exact, EVALUATE, "y"), on(pools.exact, TRAIN, *STATE)
+        return "in evaluation and in the running statistics" if check.agrees(*elsewhere) else ""
+
+    check.formula(on(pools.exact, TRAIN, "y"), on(pools.layers, LAYER, "y"), right_where=right_where)
 
 
 @pytest.mark.claim("normalize.population-variance")

@@ -31,9 +31,9 @@ def test_update(check: Check) -> None:
     """Section 3: running = (1 - momentum) * running + momentum * batch, for mean and variance alike."""
 
     def right_where() -> str:
-        if check.agrees(on(pools.exact, TRAIN, "running_mean")) or not check.agrees(on(pools.exact, TRAIN, "y")):
-            return ""  # the way of mixing is right, or the statistics are not
-        return "where momentum is 0" if check.agrees(on(pools.keeps, TRAIN, *STATE)) else ""
+        if check.agrees(on(pools.exact, TRAIN, "running_mean")) or check.agrees(on(pools.unit, TRAIN, *STATE)):
+            return ""  # the way of mixing is right
+        return "in y" if check.agrees(on(pools.exact, TRAIN, "y")) else ""  # and so are the statistics
 
     check.formula(on(pools.exact, TRAIN, *STATE), on(pools.layers, LAYER, *STATE), right_where=right_where)
 
@@ -92,7 +92,11 @@ def test_initial(check: Check) -> None:
 @pytest.mark.claim("running.of-the-input")
 def test_of_the_input(check: Check) -> None:
     """Section 3: the tracked statistics are those of x, whatever weight and bias."""
-    check.formula(on(pools.exact, TRAIN, *STATE))
+
+    def right_where() -> str:
+        return "where weight is 1 and bias 0" if check.agrees(on(pools.unit, TRAIN, *STATE)) else ""
+
+    check.formula(on(pools.exact, TRAIN, *STATE), right_where=right_where)
 
 
 @pytest.mark.claim("running.converges")

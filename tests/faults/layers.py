@@ -14,7 +14,7 @@ class NeverTracks(Layer):
         pass
 
 
-@fault("running.update")
+@fault("layer.follows-operation")
 class TracksEverySecondStep(Layer):
     """Every second step leaves the state as it was."""
 
@@ -32,7 +32,7 @@ class TracksTheFirstTwoSteps(Layer):
             super().keep(mean, var)
 
 
-@fault("running.update")
+@fault("layer.follows-operation")
 class VarianceIsOneStepLate(Layer):
     """The running variance is that of the step before."""
 
@@ -51,7 +51,7 @@ class MomentumDecays(Layer):
         return super().factor() / 2 ** (self.steps - 1)
 
 
-@fault("running.update")
+@fault("layer.follows-operation")
 class WarmsUpQuickly(Layer):
     """In the second step, momentum counts as 1 / 2 at least."""
 
@@ -111,7 +111,7 @@ class EvaluatesWithTheLastBatch(Layer):
         return self.operation.evaluate(x, self.weight, self.bias, *state, eps=self.eps)
 
 
-@fault("evaluate.running-statistics")
+@fault("layer.follows-operation")
 class EvaluatesWithTheStateOfTheStepBefore(Layer):
     """Evaluation uses the state as it was before the last step."""
 
@@ -187,7 +187,7 @@ class StaysInEvaluation(Layer):
         return super().evaluate(x) if self.evaluated else y
 
 
-@fault("normalize.uses-batch-statistics")
+@fault("layer.follows-operation")
 class FirstStepEvaluates(Layer):
     """The first step is normalized with the state it starts from."""
 

@@ -41,7 +41,7 @@ class EvaluationTakesTheVarianceForARoot(Pieces):
         return var if self.mode == "evaluate" else super().root(var, eps)
 
 
-@fault("evaluate.running-statistics", thread="pytorch/pytorch#16793")
+@fault("hygiene.every-shape", thread="pytorch/pytorch#16793")
 class LargeEvaluationUsesTheBatch(_Evaluation):
     """Above 100 values a channel, evaluation uses the batch's statistics."""
 
@@ -93,7 +93,7 @@ class EvaluationForgetsTheMean(_Evaluation):
         return 0 * mean, var
 
 
-@fault("evaluate.running-statistics")
+@fault("hygiene.every-shape")
 class EvaluationOfTheFirstSampleOnly(Pieces):
     """From the second sample on, evaluation uses the batch's mean."""
 

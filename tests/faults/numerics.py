@@ -65,7 +65,7 @@ class InputGradientInFloat32(Pieces):
         return through(super().dx(*arguments), np.float32)
 
 
-@fault("normalize.eps-inside-root", dtype="float64")
+@fault("precision.within-bound", dtype="float64")
 class EpsInFloat32(Pieces):
     """A float64 backend holds eps in float32."""
 
@@ -73,7 +73,7 @@ class EpsInFloat32(Pieces):
         return super().root(var, float(np.float32(eps)))
 
 
-@fault("running.update", dtype="float64")
+@fault("precision.within-bound", dtype="float64")
 class MomentumInFloat32(Pieces):
     """A float64 backend holds momentum in float32."""
 
@@ -273,7 +273,7 @@ class SumOfSquaresInHalf(Pieces):
         return through(super().variance(x, mean) * self.count(x), np.float16) / self.count(x)
 
 
-@fault("precision.within-bound", dtype="float16", thread=("apple/coreai-torch#54", "pytorch/TensorRT#1450"))
+@fault("precision.half-statistics", dtype="float16", thread=("apple/coreai-torch#54", "pytorch/TensorRT#1450"))
 class ParametersInHalf(Pieces):
     """Evaluation casts weight, bias and state down to the float16 of x."""
 
@@ -316,7 +316,7 @@ class SavedRootInHalf(Pieces):
         return through(root, np.float16) if self.mode == "train_gradients" else root
 
 
-@fault("precision.within-bound", dtype="bfloat16")
+@fault("precision.half-statistics", dtype="bfloat16")
 class TruncatesToBfloat16(Pieces):
     """y is cut off to bfloat16, not rounded."""
 
@@ -325,7 +325,7 @@ class TruncatesToBfloat16(Pieces):
         return super().stored(cut if self.mode == "train" else values, like)
 
 
-@fault("precision.within-bound", dtype="bfloat16")
+@fault("precision.half-statistics", dtype="bfloat16")
 class EvaluatesInBfloat16(Pieces):
     """Evaluation rounds x - mean to bfloat16 before it scales."""
 

@@ -58,7 +58,7 @@ class CorrectsByItsShare(_Sample):
         return (size / 2) / (size / 2 - 1) if size > 2 else 2.0
 
 
-@fault("running.sample-variance", thread=("tensorflow/tensorflow#55545", "ml-explore/mlx#3817"))
+@fault("hygiene.every-shape", thread=("tensorflow/tensorflow#55545", "ml-explore/mlx#3817"))
 class PopulationVarianceOfLongOnes(_Sample):
     """From 64 values on the tracked variance has divisor m."""
 

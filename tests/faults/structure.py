@@ -19,7 +19,7 @@ class _Counted(Pieces):
         return values[:, : self.counted(values.shape[1])].sum(axis=1)
 
 
-@fault("precision.extent")
+@fault("hygiene.every-shape")
 class DropsTheRemainderOf16(_Counted):
     """Vectors of 16 are summed, and what is left behind the last whole one is lost, from 16 values on."""
 
@@ -27,7 +27,7 @@ class DropsTheRemainderOf16(_Counted):
         return size // 16 * 16 or size
 
 
-@fault("precision.extent", thread="tile-ai/tilelang-ascend#890")
+@fault("hygiene.every-shape", thread="tile-ai/tilelang-ascend#890")
 class DropsTheRemainderOf256(_Counted):
     """Blocks of 256 are summed, and what is left behind the last whole one is lost, from 256 values on."""
 
@@ -35,7 +35,7 @@ class DropsTheRemainderOf256(_Counted):
         return size // 256 * 256 or size
 
 
-@fault("precision.extent")
+@fault("hygiene.every-shape")
 class StopsAfter1024(_Counted):
     """One block of 1024 threads takes one value each: the rest is never read."""
 
@@ -51,7 +51,7 @@ class StopsAfter8192(_Counted):
         return min(size, 8192)
 
 
-@fault("precision.extent")
+@fault("hygiene.every-shape")
 class StopsAtAPowerOfTwo(_Counted):
     """The tree reduction starts from the largest power of two that fits."""
 
@@ -75,7 +75,7 @@ class CountsIn16Bits(Pieces):
         return values.shape[1] % 65536 or 65536
 
 
-@fault("precision.extent", thread="tensorflow/tensorflow#30230")
+@fault("hygiene.every-shape", thread="tensorflow/tensorflow#30230")
 class CountsInHalf(Pieces):
     """m is held in half precision, exact to 2048 and infinite from 65520 on."""
 
@@ -91,7 +91,7 @@ class GradientSumsStopAfter4096(_Counted):
         return min(size, 4096) if self.mode == "train_gradients" else size
 
 
-@fault("precision.extent")
+@fault("hygiene.every-shape")
 class EvaluationGradientSumsStopAfter2048(_Counted):
     """The backward pass of evaluation sums the first 2048 values of a channel."""
 
