@@ -25,9 +25,10 @@ def refuses(claim: str, dtype: str, verdict: Verdict) -> bool:
 def blamed(verdicts: Mapping[str, Verdict]) -> str:
     """The claim to read first, of those that refuse; "" if there are none.
 
-    Noise and memory that is written to explain everything else. Then come the claims on one choice: with a rival of their own, pinned down as the
-    one thing that is wrong, or with another claim's rival. Then named mistakes, crashes, and what agrees with nothing.
-    A claim that follows from others comes after them, one refused for what its layer does after the claim on layers.
+    Noise, and memory that is written to, explain everything else. Then come the claims on one choice: with a rival of
+    their own, pinned down as the one thing that is wrong, or with another claim's rival. Then named mistakes, crashes,
+    and what agrees with nothing. A claim that follows from others comes after them, and one refused for what its layer
+    does after the claim on layers.
     """
     bound = verdicts.get("precision.within-bound")
     inexact = bound is not None and bound.kind == Kind.FAILS
