@@ -40,7 +40,7 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", 12, 65_551, 10, 30_000),
+    "quick": Profile("quick", 12, 65_551, 14, 30_000),
     "default": Profile("default", 100, 65_551, 20, 450_000),
     "thorough": Profile("thorough", 1000, 1_000_015, len(EDGES), 4_200_000),
 }

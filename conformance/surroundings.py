@@ -63,6 +63,7 @@ def watched() -> Iterator[None]:
         return
     random.random()
     _random()
+    _seterr(all="warn")  # else turning it off would change nothing; the caller has its own state to go back to
     before = _look()
     try:
         yield

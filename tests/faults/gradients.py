@@ -285,7 +285,7 @@ class BiasGradientOfMagnitudes(Pieces):
         return super().dbias(np.abs(dy))
 
 
-@fault("hygiene.every-shape")
+@fault("running.single-value")
 class NaNGradientOfOneValue(Pieces):
     """With one value a channel the training gradients are NaN."""
 

@@ -362,7 +362,7 @@ class TwoValuesAreSigns(Pieces):
         return super().x_hat(x, mean, root) if self.mode != "train" or x.shape[1] > 2 else np.sign(x - column(mean))
 
 
-@fault("hygiene.every-shape", thread="tensorflow/tensorflow#9870")
+@fault("precision.extent", thread="tensorflow/tensorflow#9870")
 class SamplesBeyond65535AreZero(Pieces):
     """One block a sample, and no more than 65535 blocks: what is beyond is 0 in evaluation."""
 
@@ -382,7 +382,7 @@ class EvaluationOf128Samples(Pieces):
         return y
 
 
-@fault("hygiene.every-shape")
+@fault("precision.extent")
 class LongPlanesAreNotScaled(Pieces):
     """More than 65535 positions a channel are not multiplied by weight in evaluation."""
 
@@ -401,7 +401,7 @@ class OneSampleHoldsStatisticsConstant(_Shaped):
         return self.constant_dx(dy, x_hat, root, weight)
 
 
-@fault("hygiene.every-shape")
+@fault("precision.extent")
 class LargeBatchesHoldVarianceConstant(Pieces):
     """Above 4096 values the backward pass leaves the variance's share out."""
 
