@@ -75,7 +75,7 @@ class WideLayersShareStatistics(Layer):
         super().keep(np.resize(mean[:16], len(mean)), var)
 
 
-@fault("hygiene.dtype-shape", dtype="float16")
+@fault("layer.follows-operation", dtype="float16")
 class HalfLayersKeepHalf(Layer):
     """A layer for float16 keeps its running statistics in float16."""
 
