@@ -132,6 +132,9 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
         + 4 * u * (a + abs(g_mean) + abs(x_hat * q))
     )
     inner = inner + abs(g - g_mean - x_hat * q) * root_error
+    # What underflows on the way, in the format of the steps, may meet x, not only x-hat, and the root's cube.
+    tiny = arithmetic.inner.tiny
+    inner = inner + 4 * tiny * (1 + largest) ** 3 * (1 + abs(x_hat) + reach / groups.size)
     if arithmetic.one_pass:  # a variance clipped at 0 passes no gradient
         inner = inner + np.where(error.var >= var, largest * abs(x_hat * q), 0.0)
     if arithmetic.parts:
@@ -170,10 +173,11 @@ def evaluate_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, e
     spread = abs(x - along_channels(mean, x.ndim)) + abs(x) + abs(along_channels(mean, x.ndim))
     raw = (abs(dy) * abs(x)).sum(every) if rules.weight_gradient == "of raw x" else 0.0
     of_weight = sums * (largest * (abs(dy) * spread).sum(every) + raw) + 6 * u * abs(dweight)
+    underflow = 4 * arithmetic.inner.tiny * (1 + abs(dy)) * (1 + along_channels(largest, x.ndim))
     of_bias = sums * abs(dy).sum(every)
     of_parameters = _of_parameters(given, (dweight, dbias), (of_weight, of_bias), rules, arithmetic)
     return {
-        "dx": Expected(dx, bounds.stored(dx, 9 * u * abs(dx), arithmetic.result)),
+        "dx": Expected(dx, bounds.stored(dx, 9 * u * abs(dx) + underflow, arithmetic.result)),
         "dweight": Expected(dweight, of_parameters[0]),
         "dbias": Expected(dbias, of_parameters[1]),
     }
