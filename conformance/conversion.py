@@ -27,7 +27,7 @@ from normspec.conformance.arithmetic import REFERENCE, Arithmetic, parameter_dty
 from normspec.conformance.cases import Case, Inputs, rounded
 from normspec.conformance.checking import Laboratory
 from normspec.conformance.conventions import OWN_MOMENTUM, WORDS, Conduct, Conventions, formula_grades, shared, shortest
-from normspec.conformance.experiments import STATE, batches, given, run_evaluate, run_train
+from normspec.conformance.experiments import STATE, given, run_evaluate, run_train
 from normspec.conformance.judging import ratios
 from normspec.conformance.prediction import Expected
 from normspec.reference import Rules, statistics
@@ -678,7 +678,7 @@ class _Trial:
             channels = case.shape[1]
             state = {"running_mean": np.zeros(channels), "running_var": np.full(channels, side.start)}
             bound: dict[str, Array] = {name: np.zeros(channels) for name in STATE}
-            for batch in batches(case):
+            for batch in _alike(case):
                 values = batch._replace(**state)
                 got = run_train(side.backend, its_case, values)
                 expected = _trained(its_case, values, rules, got, (bound["running_mean"], bound["running_var"]))
@@ -761,3 +761,8 @@ def _apart(one: Expected, other: Expected) -> Array:
 
 def _ratio(got: NDArray[Any], wanted: NDArray[Any], bound: Array) -> Array:
     return ratios(got.astype(np.float64), Expected(wanted.astype(np.float64), np.asarray(bound)))
+
+
+def _alike(case: Case) -> list[Inputs]:
+    """`steps` batches of one size."""
+    return [given(replace(case, seed=case.seed + 1000 * i, parameters="unit")) for i in range(case.steps)]

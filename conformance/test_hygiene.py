@@ -149,7 +149,7 @@ def test_no_alias(check: Check) -> None:
         with suppress(NotOffered, Crashed):  # eps = 0 may be refused
             if mistake := of_identity(backend, case):
                 return mistake
-        with suppress(NotOffered):
+        with suppress(NotOffered, Crashed):  # a layer that crashes is another claim's business
             return of_layer(backend, case)
         return ""
 
@@ -168,7 +168,7 @@ def test_dtype_shape(check: Check) -> None:
                 if result.dtype != expected:
                     kind = "y" if name == "y" else "state" if name in STATE else "gradient"
                     return f"{kind} of another dtype: {name} of {method} is {result.dtype}, expected {expected}"
-        with suppress(NotOffered):
+        with suppress(NotOffered, Crashed):  # a layer that crashes is another claim's business
             layer = new_layer(backend, case)
             run_layer(layer.train, case, given(case).x)
             for name, array in state_of(layer, case.shape[1]).items():

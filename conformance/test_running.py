@@ -135,4 +135,4 @@ def test_single_value(check: Check) -> None:
 @pytest.mark.claim("running.cumulative")
 def test_cumulative(check: Check) -> None:
     """PyTorch's extension of section 3: with momentum None all batches weigh the same."""
-    check.formula(on(pools.cumulative, CUMULATIVE, *STATE, refusable=True))  # an extension: few offer it
+    check.formula(on(pools.cumulative, CUMULATIVE, *STATE))
