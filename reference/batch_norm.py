@@ -421,7 +421,7 @@ def _parameter_gradients(
 ) -> tuple[Array, Array]:
     """dweight = sum of dy * x-hat, dbias = sum of dy, over everything but the channels ([1] section 3)."""
     channels = x.shape[1]
-    axes, size = reduced_axes(x.ndim, "channel"), x.size // channels
+    axes, size = reduced_axes(x.ndim, "channel"), max(x.size // channels, 1)
     factors: dict[str, Array | float] = {
         "averaged": 1 / size,
         "times weight": weight,

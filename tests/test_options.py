@@ -32,11 +32,11 @@ def test_every_way_to_name_a_backend(run):
         ADAPTERS / "plain.py",
         ADAPTERS / "functions.py",
         f"{ADAPTERS}/declared.py:Sound",
-        "faults:NoLayer",
+        "declared:AsDeclared",
     )
     done = run(*ONE, *(word for spec in specs for word in ("--backend", spec)))
     assert done.status == 0, done.out
-    assert {backend for _, backend, _ in done.cells} == {"numpy", "Plain", "functions", "Sound", "NoLayer"}
+    assert {backend for _, backend, _ in done.cells} == {"numpy", "Plain", "functions", "Sound", "AsDeclared"}
     assert {cell["verdict"]["kind"] for cell in done.cells.values()} == {"conforms"}
 
 

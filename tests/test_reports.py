@@ -15,7 +15,7 @@ from normspec.conformance.command import main
 from normspec.conformance.matrix import claims_digest
 
 SCHEMA = json.loads((SUITE / "results.schema.json").read_text(encoding="utf-8"))
-ONE = ("--claim", "precision.within-bound", "--dtype", "float32")
+ONE = ("--claim", "normalize.centered", "--dtype", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_command_works_anywhere_and_takes_options_of_pytest(run, elsewhere):
     done = run(*arguments, program=("normspec",), folder=elsewhere)
     assert done.status == 0, done.out
     assert "1 passed" in done.out
-    assert list(done.cells) == [("precision.within-bound", "Plain", "float32")]
+    assert list(done.cells) == [("normalize.centered", "Plain", "float32")]
     assert (elsewhere / "junit.xml").exists()
     assert (elsewhere / "matrix.md").exists()
     assert not (elsewhere / ".pytest_cache").exists()

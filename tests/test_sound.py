@@ -39,6 +39,18 @@ def test_the_reference_conforms(dtype):
                 raise ValueError("one value per channel")
             return super().train(x, *rest, **options)
 
+        def train_gradients(self, x, *rest, **options):
+            if not x.size:
+                raise ValueError("nothing to differentiate")
+            return super().train_gradients(x, *rest, **options)
+
+        def evaluate_gradients(self, x, *rest, **options):
+            if not x.size:
+                raise ValueError("nothing to differentiate")
+            return super().evaluate_gradients(x, *rest, **options)
+
+        layer = None  # its layer does not refuse
+
     assert unexpected("reference", Reference(), dtype, LABORATORY) == []
 
 
