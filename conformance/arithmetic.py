@@ -76,6 +76,22 @@ def _grades(dtype: str) -> tuple[Arithmetic, ...]:
 GRADES = {dtype: _grades(dtype) for dtype in DTYPES}
 
 
+GRADE_NAMES = frozenset(arithmetic.grade for grades in GRADES.values() for arithmetic in grades)
+
+
+def own_grades(dtype: str) -> list[Arithmetic]:
+    """The grades that compute in `dtype` itself or wider."""
+    return [a for a in GRADES[dtype] if a.grade != "narrow sums"]
+
+
+def formula_grades(dtype: str) -> list[Arithmetic]:
+    """The grades in which formulas are compared.
+
+    A float32 backend that computes in half precision is left to the claims on precision: its bound would hide much.
+    """
+    return list(GRADES[dtype]) if dtype == "float64" else own_grades(dtype)
+
+
 def coarsest(dtype: str) -> Arithmetic:
     """The coarsest grade that computes in `dtype` itself."""
-    return [a for a in GRADES[dtype] if a.grade != "narrow sums"][-1]
+    return own_grades(dtype)[-1]

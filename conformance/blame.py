@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.arithmetic import GRADE_NAMES
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.experiments import LAYER
 from normspec.conformance.verdicts import Kind, Verdict
@@ -11,7 +11,6 @@ _UNRELIABLE = {
     "hygiene.deterministic": 0.0, "evaluate.frozen": 0.1, "hygiene.no-alias": 0.2, "hygiene.inputs-unwritten": 0.3,
 }  # fmt: skip
 """Claims whose refusal makes all else unreliable, in their order."""
-_GRADES = {arithmetic.grade for grades in GRADES.values() for arithmetic in grades}
 _RIVALS = {rival.name for claim in CLAIMS.values() for rival in claim.rivals}
 
 
@@ -54,7 +53,7 @@ def blamed(verdicts: Mapping[str, Verdict]) -> str:
             return (3.5 if later else 2) if formula else 6 if claim.startswith("hygiene.") else 7
         if rival in own and own[rival].change:
             return 3.5 if later else 1
-        if rival in _GRADES and inexact:
+        if rival in GRADE_NAMES and inexact:
             return 7  # a grade of precision says nothing of what fails in all
         if rival in own:
             return 4.5 if claim == "hygiene.nan-contained" else 4  # where a NaN goes follows from much else

@@ -15,7 +15,7 @@ import numpy as np
 
 from normspec.conformance import pools, prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, told
-from normspec.conformance.arithmetic import GRADES, Arithmetic, coarsest
+from normspec.conformance.arithmetic import coarsest, formula_grades
 from normspec.conformance.bounds import ROOT_STEPS
 from normspec.conformance.cases import Case, Inputs
 from normspec.conformance.checking import Failed, Laboratory, on
@@ -549,9 +549,7 @@ class _Survey:
             except NotOffered:
                 continue
             except Crashed as error:
-                words[f"refused ({error.__cause__.__class__.__name__})" if error.refusal else f"crashed: {error}"] = (
-                    None
-                )
+                words[f"refused ({_exception(error)})" if error.refusal else f"crashed: {error}"] = None
                 status = REFUSED if error.refusal else CRASHED
                 continue
             broken = [n for n in STATE if not np.isfinite(result[n].astype(np.float64)).all()]
@@ -630,11 +628,6 @@ def explain(dtype: str, evidence: Evidence, base: Rules = ARTICLE) -> Rules | No
 
     rivals = () if agrees(()) else explanation(dtype, evidence) or ()
     return reduce(lambda rules, rival: rival.rules(rules), rivals, base) if agrees(rivals) else None
-
-
-def formula_grades(dtype: str) -> list[Arithmetic]:
-    """The grades in which formulas are told apart; sums in bfloat16 would hide much of a float32 backend."""
-    return [a for a in GRADES[dtype] if dtype == "float64" or a.grade != "narrow sums"]
 
 
 def default_eps(backend: Backend, dtype: str, rules: Rules) -> tuple[float, float, bool]:

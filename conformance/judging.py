@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normspec.conformance.arithmetic import GRADES, Arithmetic
+from normspec.conformance.arithmetic import GRADES, Arithmetic, formula_grades
 from normspec.conformance.cases import Array, Case
 from normspec.conformance.claims import CLAIMS, Claim, Rival
 from normspec.conformance.commonality import in_common
@@ -170,7 +170,7 @@ def judge_formula(
     cases = sum(len(e.observations) for e in evidence)
     if not cases:
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
-    grades = _formula_grades(dtype)
+    grades = formula_grades(dtype)
     undecided, finer = None, grades
     elsewhere = {rival.change for part in context for rival in part.beside}
     other_rivals = [r for r in rivals if r.change not in elsewhere]  # what is done elsewhere is no rival here
@@ -288,7 +288,7 @@ def explanation(
 
     The fields of Rules in `apart_from` are left as the article has them. `likely` is tried before the others.
     """
-    grades = _formula_grades(dtype)
+    grades = formula_grades(dtype)
     if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
         return ()
     others = _bystanders(apart_from, [evidence], grades[0])
@@ -303,16 +303,8 @@ def explanation(
 
 def follows_article(dtype: str, evidence: Evidence) -> bool:
     """Whether the article's formula alone agrees with all of it."""
-    seen = (agreement([evidence], (), arithmetic) for arithmetic in _formula_grades(dtype))
+    seen = (agreement([evidence], (), arithmetic) for arithmetic in formula_grades(dtype))
     return any(one.holds and one.decided for one in seen)
-
-
-def _formula_grades(dtype: str) -> list[Arithmetic]:
-    """The grades in which formulas are compared.
-
-    A float32 backend that computes in half precision is left to the claims on precision: its bound would hide much.
-    """
-    return [a for a in GRADES[dtype] if not (dtype == "float32" and a.grade == "narrow sums")]
 
 
 def _in_company(

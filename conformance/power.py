@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from normspec.conformance.arithmetic import DTYPES, GRADES
+from normspec.conformance.arithmetic import DTYPES, GRADE_NAMES
 from normspec.conformance.cells import Cell
 from normspec.conformance.claims import CLAIMS, Rival
 from normspec.conformance.verdicts import Kind, Verdict
@@ -11,7 +11,6 @@ from normspec.conformance.verdicts import Kind, Verdict
 if TYPE_CHECKING:
     from rich.table import Table  # imported where a table is drawn: it takes a tenth of a second
 
-_GRADES = {arithmetic.grade for grades in GRADES.values() for arithmetic in grades}
 LEGEND = (
     "In bounds: how far the first case that refutes a rival is from it. finer: a finer grade agrees. not seen: looked "
     "for in every case. left: the data cannot exclude it. followed: the backend does so. -: not judged."
@@ -30,7 +29,7 @@ def of_rival(rival: Rival, verdict: Verdict) -> str:
         return "-"
     if rival.change:  # a layer's rival where there is no layer, or input that was refused
         return "-"
-    return "finer" if rival.name in _GRADES else "not seen"
+    return "finer" if rival.name in GRADE_NAMES else "not seen"
 
 
 def rows(cells: Iterable[Cell], backend: str, dtypes: Sequence[str]) -> list[tuple[str, str, list[str]]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, call
-from normspec.conformance.arithmetic import GRADES, numpy_dtype, parameter_dtype
+from normspec.conformance.arithmetic import GRADES, numpy_dtype, own_grades, parameter_dtype
 from normspec.conformance.cases import Case, Inputs
 from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import (
@@ -229,7 +229,7 @@ def test_layouts(check: Check) -> None:
 @pytest.mark.claim("hygiene.every-shape")
 def test_every_shape(check: Check) -> None:
     """Section 2: the formulas hold at every size, at the edges of tiles and in the layers of real networks."""
-    every = [a.grade for a in GRADES[check.dtype] if a.grade != "narrow sums"]
+    every = [arithmetic.grade for arithmetic in own_grades(check.dtype)]
     check.grade(
         on(pools.shapes, TRAIN, "y", *STATE),
         on(pools.shapes, EVALUATE, "y"),

@@ -95,19 +95,12 @@ def results(names: list[str], profile: str, jobs: int) -> Iterator[Result]:
             yield done.result()
 
 
-def known_claim(result: Result) -> bool:
-    """Whether the suite has the claim that is to be blamed; some faults wait for theirs."""
-    return FAULTS[result.fault].claim in CLAIMS
-
-
 def summary(found: list[Result]) -> str:
     """One line on all faults."""
     refused, right = [r for r in found if r.blamed], [r for r in found if r.right]
-    decided = [r for r in found if known_claim(r)]
-    share = 100 * len(right) // max(len(decided), 1)
-    waiting = f" of {len(decided)} whose claim is there" if len(decided) < len(found) else ""
+    share = 100 * len(right) // max(len(found), 1)
     return (
-        f"{len(found)} faults: {len(refused)} refused, {len(right)}{waiting} ({share} %) with the right claim first, "
+        f"{len(found)} faults: {len(refused)} refused, {len(right)} ({share} %) with the right claim first, "
         f"{statistics.median([r.seconds for r in found] or [0]):.1f} s median until it is blamed, "
         f"{statistics.median([r.total for r in found] or [0]):.1f} s for all claims"
     )
@@ -118,7 +111,7 @@ def rows(found: list[Result]) -> Iterator[tuple[str, ...]]:
     order = list(FAULTS)
     for r in sorted(found, key=lambda r: order.index(r.fault)):
         fault = FAULTS[r.fault]
-        right = "yes" if r.right else "survives" if not r.blamed else "no" if known_claim(r) else "no claim yet"
+        right = "yes" if r.right else "survives" if not r.blamed else "no"
         blamed = f"{r.blamed} ({r.verdict})" if r.blamed else "-"
         yield r.fault, fault.dtype, fault.claim, right, blamed, str(r.cases), f"{r.seconds:.1f}"
 
@@ -140,15 +133,14 @@ def markdown(found: list[Result]) -> str:
 def shown(console: Console, found: list[Result]) -> None:
     """The table, the summary, and the two lists of what went wrong."""
     table = Table(*HEADINGS, title="faulty backends")
-    colours = {"yes": "green", "no": "yellow", "no claim yet": "blue", "survives": "red"}
+    colours = {"yes": "green", "no": "yellow", "survives": "red"}
     for row in rows(found):
         table.add_row(*row, style=colours[row[3]])
     console.print(table)
     console.print(summary(found))
     for title, chosen in (
         ("Survivors", [r for r in found if not r.blamed]),
-        ("Another claim blamed", [r for r in found if r.blamed and not r.right and known_claim(r)]),
-        ("The claim is not there yet", [r for r in found if r.blamed and not known_claim(r)]),
+        ("Another claim blamed", [r for r in found if r.blamed and not r.right]),
     ):
         if chosen:
             console.print(f"\n{title}:")
@@ -188,7 +180,7 @@ def main() -> int:
         options.markdown.write_text(markdown(found), encoding="utf-8")
         console.print(f"wrote {options.markdown}")
     survivors = any(not r.blamed for r in found)
-    return int(survivors or sum(r.right for r in found) < ENOUGH * sum(map(known_claim, found)))
+    return int(survivors or sum(r.right for r in found) < ENOUGH * len(found))
 
 
 if __name__ == "__main__":
