@@ -11,7 +11,8 @@ import inspect
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -60,6 +61,18 @@ class Hung(Crashed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, refusal=False)
+
+
+@contextmanager
+def refusable() -> Iterator[None]:
+    """For what a backend may leave out, or refuse with an exception; a process that dies or hangs refuses nothing."""
+    try:
+        yield
+    except NotOffered:
+        pass
+    except Crashed as error:
+        if not error.refusal:
+            raise
 
 
 class Source(NamedTuple):

@@ -1,5 +1,6 @@
 """The `check` that every test is given: it gathers evidence on a claim, backend and dtype, and settles the verdict."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -255,7 +256,8 @@ class Check:
         """Decide between the claim's formula and its rivals. Operation and layer are judged apart; the worse counts.
 
         With `alone`, other claims' rivals excuse nothing: the claim is about the article's formula as a whole.
-        `right_where` is asked where nothing explains the results; what it tells pins the fault down to this claim.
+        `right_where` is asked where nothing explains an operation's results; what it tells pins the fault down to this
+        claim.
         """
 
         def judge(evidence: Sequence[Evidence]) -> Verdict:
@@ -269,7 +271,7 @@ class Check:
                 tuple if alone else partial(self.laboratory.established, self.backend, self.dtype, layer=layer),
                 partial(self._found, roots),
                 partial(self._home, roots),
-                right_where,
+                str if layer else right_where,  # a layer's results are another claim's where nothing explains them
             )
 
         parts: list[Verdict] = []
@@ -289,6 +291,11 @@ class Check:
             if not follows_article(self.dtype, Evidence(question.experiment, question.quantities, seen)):
                 return False
         return True
+
+    def answers(self, question: Question) -> bool:
+        """Whether none of its calls crashes."""
+        outcomes = self.laboratory.traces(self.backend, self.dtype, question)
+        return not any(isinstance(outcome, Failed) for outcome in outcomes)
 
     def grade(self, *questions: Question, accepted: Sequence[str]) -> None:
         """Find the finest grade of precision in which everything agrees; `accepted` are the grades that conform.
@@ -378,7 +385,8 @@ class Check:
     ) -> None:
         """Decide whether a default is `expected`; `find` gives the value found and how far rounding may move it.
 
-        It is read out of a quantity, `of`; where that follows no known formula nothing can be read.
+        It is read out of a quantity, `of`, and NaN if no value gives that. Nothing can be read where that quantity
+        follows no known formula.
         """
         try:
             found, reach = find(self.backend)
@@ -395,6 +403,9 @@ class Check:
             return
         if abs(found - expected) <= reach:
             self.verdict = Verdict(kind=Kind.CONFORMS, words=f"found {expected:g}", found=f"{expected:g}", cases=1)
+            return
+        if math.isnan(found):
+            self.verdict = Verdict(kind=Kind.FAILS, words="a new layer's results follow no value of it", cases=1)
             return
         shown = f"{found:.4g}"
         self.verdict = Verdict(kind=Kind.DEVIATES, rival=shown, words=f"found {shown}", found=shown, cases=1)

@@ -108,7 +108,8 @@ class _Server:
             target, method, packed, options, freed, watched = wire.receive(self.requests)
             for layer in freed:
                 self.targets.pop(layer, None)
-            arguments = [wire.unpack(a) if isinstance(a, tuple) else a for a in packed]
+            arrays = {id(a): wire.unpack(a) for a in packed if isinstance(a, tuple)}  # one given twice stays one
+            arguments = [arrays.get(id(a), a) for a in packed]
             outcome, changes = self.outcome(self.targets[target], method, arguments, options, watched)
             written = [
                 (i, wire.memory(a))

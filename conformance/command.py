@@ -16,6 +16,7 @@ from normspec import __version__
 from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, open_backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.checking import Laboratory
+from normspec.conformance.isolation import TRUSTED, Isolated, Limits
 from normspec.conformance.pools import DEFAULT_SEED, PROFILES
 
 USAGE = """\
@@ -100,7 +101,7 @@ def _opened(
     backends, not_run = [], {}
     for spec in dict.fromkeys(specs):
         try:
-            backend = open_backend(spec)
+            backend = open_backend(spec) if spec == TRUSTED else Isolated(spec, Limits()).open()
         except BadAdapter as problem:
             parser.exit(2, f"normspec conventions: {problem}\n")
         except Unavailable as reason:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from normspec.conformance import pools, prediction
+from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, told
-from normspec.conformance.arithmetic import coarsest, formula_grades
-from normspec.conformance.bounds import ROOT_STEPS
-from normspec.conformance.cases import Case, Inputs
+from normspec.conformance.arithmetic import formula_grades
+from normspec.conformance.cases import Case
 from normspec.conformance.checking import Failed, Laboratory, on
 from normspec.conformance.claims import Rival
+from normspec.conformance.defaults import default_eps, default_momentum, shows_eps
 from normspec.conformance.experiments import (
     CUMULATIVE,
     EVALUATE,
@@ -29,17 +29,14 @@ from normspec.conformance.experiments import (
     Experiment,
     given,
     new_layer,
-    run_layer,
     run_train,
     state_of,
 )
-from normspec.conformance.judging import Evidence, Observation, agreement, explanation, ratios
+from normspec.conformance.judging import Evidence, Observation, agreement, explanation
 from normspec.conformance.pools import Pool
-from normspec.conformance.prediction import Expected
 from normspec.conformance.running import run_check
 from normspec.conformance.verdicts import Kind, Verdict
 from normspec.reference import ARTICLE, Rules
-from normspec.reference.batch_norm import AFFINE
 
 FOUND, UNKNOWN, NOT_OFFERED, REFUSED, CRASHED = "found", "unknown", "not offered", "refused", "crashed"
 NO_FORMULA = "agrees with no known formula"
@@ -471,7 +468,7 @@ class _Survey:
         rules = self._common(dtype, "train y")
         if rules is None:
             return Finding("unknown: what training does is", UNKNOWN, "", dtype)
-        if rules.eps_rule in ("absent", "always 1e-5") or not rules.scaled:
+        if not shows_eps(rules):
             return Finding("without effect", FOUND, "eps never shows in y", dtype)
         how = f"y of a new layer; eps {_EPS[rules.eps_rule]}"
         try:
@@ -480,28 +477,18 @@ class _Survey:
             return _failure(error, dtype)
         if not agrees:
             return Finding("unknown: does not show in y of a new layer", UNKNOWN, how, dtype)
-        return Finding(shortest(eps, reach), FOUND, how, dtype)
+        return Finding(shortest(eps, reach) if eps else f"0, or below {reach:.0e}", FOUND, how, dtype)
 
     def _default_momentum(self, dtype: str) -> Finding | None:
         """The weight of the new value, in the first and in the second batch, from batches of mean 1 and 5."""
-        case = Case(dtype=dtype, shape=(4, 1), data="exact 3")
-        arithmetic, weights = coarsest(dtype), []
-        reach = 8 * max(arithmetic.kept.roundoff, arithmetic.steps)
         try:
-            layer = new_layer(self.backend, case)
-            before = float(state_of(layer, 1)["running_mean"][0])
-            for mean in (1.0, 5.0):
-                run_layer(layer.train, case, mean + np.array([[-3.0], [1.0], [1.0], [1.0]]))
-                after = float(state_of(layer, 1)["running_mean"][0])
-                weights.append((after - before) / (mean - before) if after != before else 0.0)
-                before = after
+            first, second, reach = default_momentum(self.backend, dtype)
         except (NotOffered, Crashed) as error:
             return _failure(error, dtype)
         rules = self._common(dtype, "state")
         how = "running_mean of a new layer after batches of mean 1 and 5"
         if rules is None or (rules.axes, rules.counted, rules.tracked_of) != ("channel", "all", "input"):
             return Finding("unknown: what is tracked is not the batch's mean", UNKNOWN, how, dtype)
-        first, second = weights  # the state is at most 5, and moves by at least 4 weights in the second batch
         if not abs(first - second) <= 2 * reach:
             words = f"the new value weighs {shortest(first, reach)} at first, then {shortest(second, 2 * reach)}"
             return Finding(words, FOUND, how, dtype)
@@ -628,45 +615,6 @@ def explain(dtype: str, evidence: Evidence, base: Rules = ARTICLE) -> Rules | No
 
     rivals = () if agrees(()) else explanation(dtype, evidence) or ()
     return reduce(lambda rules, rival: rival.rules(rules), rivals, base) if agrees(rivals) else None
-
-
-def default_eps(backend: Backend, dtype: str, rules: Rules) -> tuple[float, float, bool]:
-    """The eps of a layer built without one, by the rule it follows; how far rounding may move it; whether y agrees.
-
-    The variance is about 1e-5, or far below where eps is its floor, so that eps shows in y.
-    """
-    scale = 2.0 ** (-14 if rules.eps_rule == "larger of both" else -9)
-    case = Case(dtype=dtype, shape=(4, 1), data="exact 3", scale=scale)
-    layer = new_layer(backend, case)
-    names = ("weight", "bias", *STATE)
-    weight, bias, mean, var = (a.astype(np.float64) for a in state_of(layer, 1, names).values())
-    x = scale * np.array([[-3.0], [1.0], [1.0], [1.0]])
-    y = run_layer(layer.train, case, x)
-    gain, shift = (float(a[0]) for a in AFFINE[rules.affine](weight, bias))
-    with np.errstate(all="ignore"):
-        deviation = abs(float(gain * x[0, 0] / (y[0, 0].astype(np.float64) - shift)))
-    spread = 3 * scale**2 * (4 / 3 if rules.ddof else 1)
-    added, beside = deviation**2 - spread, deviation - spread**0.5
-    arithmetic = coarsest(dtype)
-    # y is off by its own rounding and that of the root: so is the deviation, and its square twice that.
-    relative = 1.01 * (arithmetic.result.roundoff + (ROOT_STEPS + 8) * arithmetic.steps)
-    reach = 2 * relative * deviation**2
-    eps, reach = {
-        "outside": (beside, relative * deviation),
-        "both roots": (beside**2, 2 * abs(beside) * relative * deviation),
-        "larger of both": (deviation**2, reach),
-        "squared": (max(added, 0.0) ** 0.5, reach / max(added, reach) ** 0.5),
-        "doubled": (added / 2, reach / 2),
-    }.get(rules.eps_rule, (added, reach))
-    if not reach < eps < np.inf:
-        return eps, reach, False
-    # The number means something only if the whole formula gives y with it.
-    values = Inputs(x, weight, bias, mean, var, np.zeros_like(x))
-    low, middle, high = (
-        prediction.train(values, rules, arithmetic, eps=e, momentum=0.1)["y"] for e in (eps - reach, eps, eps + reach)
-    )
-    room = middle.bound + np.maximum(abs(low.value - middle.value), abs(high.value - middle.value))
-    return eps, reach, not (ratios(y, Expected(middle.value, room)) > 1).any()
 
 
 def shortest(value: float, reach: float) -> str:

@@ -11,11 +11,8 @@ from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, avai
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.checking import Laboratory
 from normspec.conformance.claims import CLAIMS
-from normspec.conformance.isolation import Isolated, Limits
+from normspec.conformance.isolation import TRUSTED, Isolated, Limits
 from normspec.conformance.pools import DEFAULT_SEED, PROFILES, Profile
-
-TRUSTED = "numpy"
-"""The backend that is ours, and runs in the judge's own process."""
 
 
 class UsageProblem(Exception):

@@ -18,8 +18,9 @@ from normspec.backends.numpy import NumPy
 from normspec.conformance.adapters import open_backend
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.comparison import Comparison, told
-from normspec.conformance.conventions import CRASHED, FOUND, UNKNOWN, default_eps, find, shortest
+from normspec.conformance.conventions import CRASHED, FOUND, UNKNOWN, find, shortest
 from normspec.conformance.conversion import conversions
+from normspec.conformance.defaults import default_eps
 from normspec.reference import ARTICLE, Rules
 
 SCHEMA = json.loads((SUITE / "conventions.schema.json").read_text(encoding="utf-8"))
@@ -331,6 +332,12 @@ def test_what_is_not_there_is_said_in_a_sentence(arguments, words):
     done = command("conventions", *arguments)
     assert done.returncode == 2
     assert words in " ".join(done.stderr.split())
+
+
+def test_what_dies_is_told_of():
+    done = command("conventions", f"{ADAPTERS / 'hostile.py'}:Segfaults", "--dtype", "float32")
+    assert done.returncode == 0, done.stderr
+    assert "crashed: train: the process died of signal SIGSEGV" in " ".join(done.stdout.split())
 
 
 def test_version_and_help():

@@ -58,6 +58,11 @@ class DiesOfEmptyBatches(Plain):
         return super().train(x, *arrays, **options) if x.size else ctypes.string_at(0)
 
 
+class DiesOfEmptyEvaluations(Plain):
+    def evaluate(self, x, *arrays, **options):
+        return super().evaluate(x, *arrays, **options) if x.size else ctypes.string_at(0)
+
+
 class DiesInRankFive(Plain):
     def train(self, x, *arrays, **options):
         return super().train(x, *arrays, **options) if x.ndim < 5 else ctypes.string_at(0)
