@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, Crashed, Hung, NotOffered
-from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.arithmetic import GRADES, Arithmetic, formula_grades
 from normspec.conformance.cases import Case
 from normspec.conformance.claims import Claim, Rival
 from normspec.conformance.experiments import (
@@ -108,7 +108,7 @@ class Laboratory:
             outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
             seen = tuple(o for o in outcomes if isinstance(o, Observation))
             evidence = Evidence(experiment, (quantity,), seen)
-            if follows_article(dtype, evidence) or not seen:
+            if follows_article(formula_grades(dtype), evidence) or not seen:
                 self._explained[key] = ()
             else:
                 before = _BEFORE.get((experiment.name, quantity))
@@ -283,12 +283,13 @@ class Check:
                 replays.append(self.replay)
         self.verdict, self.replay = _joined(parts), replays[parts.index(worst_of(parts))]
 
-    def agrees(self, *questions: Question) -> bool:
-        """Whether all this is offered, and the article's."""
+    def agrees(self, *questions: Question, grades: Sequence[Arithmetic] | None = None) -> bool:
+        """Whether all this is offered, and the article's; as exactly as formulas are told apart, or in `grades`."""
+        grades = formula_grades(self.dtype) if grades is None else grades
         for question in questions:
             outcomes = self.laboratory.traces(self.backend, self.dtype, question)
             seen = tuple(o for o in outcomes if isinstance(o, Observation))
-            if not follows_article(self.dtype, Evidence(question.experiment, question.quantities, seen)):
+            if not follows_article(grades, Evidence(question.experiment, question.quantities, seen)):
                 return False
         return True
 

@@ -129,7 +129,7 @@ _ALL = (
         "In every channel the mean of x-hat over the batch is 0.",
         (_rival("mean not subtracted", centered=False),),
         hint="whether the mean is subtracted, and which one",
-        follows=("statistics.per-channel", "normalize.eps-inside-root"),
+        follows=("statistics.per-channel", "normalize.eps-inside-root", "precision.within-bound"),
     ),
     Claim(
         "normalize.unit-spread",
@@ -137,7 +137,12 @@ _ALL = (
         "In every channel the m-variance of x-hat is var / (var + eps): 1, but for eps.",
         (_rival("not divided by the deviation", scaled=False),),
         hint="the reciprocal root",
-        follows=("statistics.per-channel", "normalize.population-variance", "normalize.eps-inside-root"),
+        follows=(
+            "statistics.per-channel",
+            "normalize.population-variance",
+            "normalize.eps-inside-root",
+            "precision.within-bound",
+        ),
     ),
     Claim(
         "normalize.constant-channel",
@@ -153,7 +158,12 @@ _ALL = (
         "In training, what a sample becomes depends on the other samples of its batch.",
         (_rival("independent of its batch", axes="sample and channel"),),
         hint=_WHOLE_BATCH,
-        follows=("statistics.per-channel", "normalize.uses-batch-statistics", "normalize.constant-channel"),
+        follows=(
+            "statistics.per-channel",
+            "normalize.uses-batch-statistics",
+            "normalize.constant-channel",
+            "precision.within-bound",
+        ),
     ),
     Claim(
         "affine.scale-then-shift",
@@ -256,10 +266,12 @@ _ALL = (
             _rival("mean term with the wrong sign", input_gradient="mean term added"),
             _rival("variance term with the wrong sign", input_gradient="variance term added"),
             _rival("m - 1 in the variance term", input_gradient="m - 1"),
+            _rival("divided by the batch size, not by m", input_gradient="N"),
             _rival("weight missing", input_gradient="weight lost"),
             _rival("eps ignored in the variance term", input_gradient="eps ignored"),
         ),
         hint="the two terms that go through the statistics",
+        follows=("gradient.weight", "gradient.bias"),
     ),
     Claim(
         "gradient.evaluation",
@@ -283,6 +295,7 @@ _ALL = (
             _rival("summed over the batch, averaged over space", weight_gradient="over the batch only"),
         ),
         hint="the reduction of dy * x-hat",
+        follows=("gradient.bias",),
     ),
     Claim(
         "gradient.bias",

@@ -49,6 +49,8 @@ def in_common(wrong: Sequence[Case], right: Sequence[Case], *, numbers: bool = T
     if all(_square(c) for c in wrong) and not any(_square(c) for c in right):
         return "square shapes"
     for name, number in _NUMBERS.items() if numbers else ():
+        if name == "momentum" and not any(map(number, right)):
+            continue  # with momentum 0 no mistake about the batch shows
         if told := _beyond(name, [number(c) for c in wrong], [number(c) for c in right]):
             return told
     return ""

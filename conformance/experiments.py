@@ -4,8 +4,9 @@
 "@" and a step or a situation behind it where there are several.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -288,33 +289,58 @@ def _predict_layer(
 
     What a layer starts from is another claim's business: the first step, too, goes on from what was observed.
     """
-    channels = case.shape[1]
-    expected: dict[str, Expected] = {}
-    previous, values = None, batches(case)[0]
-    for step, batch in enumerate(batches(case), 1):
-        values = batch._replace(**{name: trace[f"{name}@{step - 1}"].astype(np.float64) for name in STATE})
-        result = prediction.train(
-            values, rules, arithmetic, eps=case.eps, momentum=momentum, step=step, previous=previous
-        )
-        expected.update({f"{name}@{step}": value for name, value in result.items()})
-        previous = batch.x
+    seen, last = batches(case), case.steps + 1
+
+    def before(x: Array, at: str) -> Inputs:
+        return seen[0]._replace(x=x, **{name: trace[f"{name}{at}"].astype(np.float64) for name in STATE})
+
+    def trained(x: Array, at: str, step: int) -> Mapping[str, Expected]:
+        previous = seen[step - 2].x if step > 1 else None
+        options = {"eps": case.eps, "momentum": momentum, "step": step, "previous": previous}
+        return prediction.train(before(x, at), rules, arithmetic, **options)  # type: ignore[arg-type]
+
+    def training(step: int, x: Array, at: str) -> Mapping[str, Expected]:
+        return {f"{name}@{step}": expected for name, expected in trained(x, at, step).items()}
+
+    def evaluation(name: str, x: Array, at: str) -> Mapping[str, Expected]:
+        values = before(x, at)
+        y = prediction.evaluate(values, rules, arithmetic, eps=case.eps)["y"]
+        state: Mapping[str, Expected] = {n: Expected(getattr(values, n), np.zeros(case.shape[1])) for n in STATE}
+        if rules.evaluation_state != "frozen":
+            state = trained(x, at, last)
+        return {f"evaluation@{name}": y, **{f"{n} after evaluation@{name}": state[n] for n in STATE}}
+
+    parts = _Lazy()
+    for step, batch in enumerate(seen, 1):
+        parts.add([f"{n}@{step}" for n in ("y", *STATE)], partial(training, step, batch.x, f"@{step - 1}"))
     at = f"@{case.steps}"
-    for name, x in {"batch": values.x, "alone": values.x[:1]}.items():
-        before = {n: trace[f"{n}{at}"].astype(np.float64) for n in STATE}
-        values = values._replace(x=x, **before)
-        expected[f"evaluation@{name}"] = prediction.evaluate(values, rules, arithmetic, eps=case.eps)["y"]
-        after = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=momentum, step=case.steps + 1)
-        for n in STATE:
-            frozen = Expected(before[n], np.zeros(channels))
-            expected[f"{n} after evaluation@{name}"] = frozen if rules.evaluation_state == "frozen" else after[n]
+    for name, x in {"batch": seen[-1].x, "alone": seen[-1].x[:1]}.items():
+        state = [f"{n} after evaluation@{name}" for n in STATE]
+        parts.add([f"evaluation@{name}", *state], partial(evaluation, name, x, at))
         at = f" after evaluation@{name}"
     # One more step: a layer must be back in training, and count on from where it was.
-    values = batches(case)[0]._replace(**{n: trace[f"{n}{at}"].astype(np.float64) for n in STATE})
-    again = prediction.train(
-        values, rules, arithmetic, eps=case.eps, momentum=momentum, step=case.steps + 1, previous=previous
-    )
-    expected.update({f"{name}@{case.steps + 1}": value for name, value in again.items()})
-    return expected
+    parts.add([f"{n}@{last}" for n in ("y", *STATE)], partial(training, last, seen[0].x, at))
+    return parts
+
+
+class _Lazy(Mapping[str, Expected]):
+    """Predictions, made part by part as they are asked for: most formulas are refuted by the first."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Callable[[], Mapping[str, Expected]]] = {}
+
+    def add(self, names: Sequence[str], make: Callable[[], Mapping[str, Expected]]) -> None:
+        """Enter a part: the names in it, and what makes it."""
+        self._parts.update(dict.fromkeys(names, cache(make)))
+
+    def __getitem__(self, name: str) -> Expected:
+        return self._parts[name]()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 def undisturbed(case: Case) -> dict[str, Array]:

@@ -55,9 +55,9 @@ class Evidence:
             if self.experiment.layer
             else predicted(case, self.experiment, rules, arithmetic)
         )
-        for name, expected in told.items():
+        for name in told:
             if name.partition("@")[0] in self.quantities:
-                yield name, expected
+                yield name, told[name]
 
 
 @kept_by_size(20_000)
@@ -98,10 +98,12 @@ class Agreement(NamedTuple):
     """Elements with a finite bound."""
 
 
-def agreement(evidence: Sequence[Evidence], rivals: Sequence[Rival], arithmetic: Arithmetic) -> Agreement:
+def agreement(
+    evidence: Sequence[Evidence], rivals: Sequence[Rival], arithmetic: Arithmetic, *, hasty: bool = False
+) -> Agreement:
     """Whether everything seen agrees in `arithmetic` with the choices of `rivals`, without any with the article.
 
-    Stops at the first case that does not.
+    Stops at the first case that does not; if `hasty`, at the first array, so that `worst` is not that of the case.
     """
     worst: dict[str, float] = {}
     decided = 0
@@ -118,6 +120,8 @@ def agreement(evidence: Sequence[Evidence], rivals: Sequence[Rival], arithmetic:
                 quantity = name.partition("@")[0]
                 worst[quantity] = max(worst.get(quantity, 0.0), largest)
                 holds = holds and largest <= 1
+                if hasty and not holds:
+                    break
             if not holds:
                 return Agreement(False, worst, decided)
     return Agreement(True, worst, decided)
@@ -219,7 +223,7 @@ def judge_formula(
     worst = agreement(evidence, (), grades[0]).worst
     words = f"agrees with no known formula{_common(evidence, finer[-1])}"
     if right := _pinned(claim, evidence, finer[-1], right_where):
-        return Verdict(kind=Kind.FAILS, words=f"{words}; right {right}", cases=cases, worst=worst)
+        return Verdict(kind=Kind.FAILS, words=f"{words}; right {right}", right=right, cases=cases, worst=worst)
     if there := home():
         words = f"cannot be told of results that follow no known formula: see {there}"
         return Verdict(kind=Kind.INCONCLUSIVE, words=words, cases=cases, worst=worst)
@@ -261,7 +265,7 @@ def _pinned(claim: Claim, evidence: Sequence[Evidence], arithmetic: Arithmetic, 
     it is the claim on that which is at fault.
     """
     wrong, right = split(evidence, arithmetic)
-    if 3 * len(right) >= len(wrong) and in_common(wrong, right, numbers=False):
+    if len(right) > 1 and 3 * len(right) >= len(wrong) and in_common(wrong, right, numbers=False):
         return ""
     subject = {"eps": {"eps_rule"}, "momentum": {"update", "extremes"}}.get(in_common(wrong, right).partition(" ")[0])
     if subject is None:
@@ -295,15 +299,15 @@ def explanation(
     telling = _telling_first([evidence], grades[0])
     guesses = ((likely, arithmetic) for arithmetic in grades if likely)
     for rivals, arithmetic in chain(guesses, _in_company(others, grades, 2 if likely or len(others) > 30 else 3)):
-        seen = agreement(telling, rivals, arithmetic)
+        seen = agreement(telling, rivals, arithmetic, hasty=True)
         if seen.holds and seen.decided:
             return rivals
     return None
 
 
-def follows_article(dtype: str, evidence: Evidence) -> bool:
-    """Whether the article's formula alone agrees with all of it."""
-    seen = (agreement([evidence], (), arithmetic) for arithmetic in formula_grades(dtype))
+def follows_article(grades: Sequence[Arithmetic], evidence: Evidence) -> bool:
+    """Whether the article's formula alone agrees with all of it, in one of the grades."""
+    seen = (agreement([evidence], (), arithmetic) for arithmetic in grades)
     return any(one.holds and one.decided for one in seen)
 
 
@@ -380,11 +384,12 @@ def _explained(
     cases: int,
 ) -> Verdict | None:
     """The verdict if the claim's formula or one of its rivals agrees, given the bystanders' choices."""
+    formulas = (bystanders, *((*bystanders, rival) for rival in rivals))
+    if not any(agreement(evidence, chosen, arithmetic, hasty=True).holds for chosen in formulas):
+        return None
     own = agreement(evidence, bystanders, arithmetic)
     others = {r.name: agreement(evidence, (*bystanders, r), arithmetic) for r in rivals}
     survivors = [name for name, seen in others.items() if seen.holds]
-    if not own.holds and not survivors:
-        return None
     refuted = {name: max(seen.worst.values(), default=0.0) for name, seen in others.items() if not seen.holds}
     beside = f" (beside: {', '.join(b.name for b in bystanders)})" if bystanders else ""
     verdict = Verdict(
@@ -411,6 +416,7 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
     if not cases:
         return Verdict(kind=Kind.NOT_OFFERED, words="none of the cases is offered")
     accepted = tuple(accepted)
+    admitted = [a for a in GRADES[dtype] if a.grade in accepted][-1]
     finest, *coarser = GRADES[dtype]
     seen = agreement(evidence, (), finest)
     refuted: dict[str, float] = {}
@@ -441,17 +447,14 @@ def judge_grade(claim: Claim, dtype: str, evidence: Sequence[Evidence], accepted
                 worst=seen.worst,
                 refuted=refuted,
             )
+        if by_shape := _by_shape(claim, evidence, admitted):
+            return Verdict(kind=Kind.DEVIATES, rival=_SOME_SHAPES, words=by_shape, cases=cases, worst=seen.worst)
         words = _COARSER.get(grade, f"computes in a coarser grade: {grade}")
         return Verdict(kind=Kind.DEVIATES, rival=grade, words=words, cases=cases, worst=seen.worst)
     if any(r.name == _NEGATIVE for r in claim.rivals) and _nan_only(evidence, dtype):
         return Verdict(kind=Kind.DEVIATES, rival=_NEGATIVE, words=_NEGATIVE, cases=cases)
-    admitted = [a for a in GRADES[dtype] if a.grade in accepted][-1]
-    if any(r.name == _SOME_SHAPES for r in claim.rivals):
-        wrong, right = split(evidence, admitted)
-        if right and wrong:
-            told_of = in_common(wrong, right) or ", ".join(dict.fromkeys(str(c.shape) for c in wrong[:8]))
-            words = f"{_SOME_SHAPES}: {told_of}"
-            return Verdict(kind=Kind.DEVIATES, rival=_SOME_SHAPES, words=words, cases=cases, worst=seen.worst)
+    if by_shape := _by_shape(claim, evidence, admitted):
+        return Verdict(kind=Kind.DEVIATES, rival=_SOME_SHAPES, words=by_shape, cases=cases, worst=seen.worst)
     words = f"outside the bound of every grade{_common(evidence, admitted)}"
     return Verdict(kind=Kind.FAILS, words=words, cases=cases, worst=seen.worst)
 
@@ -471,6 +474,14 @@ def _decides(evidence: Sequence[Evidence], finest: Arithmetic, arithmetic: Arith
                 if (refused & np.isnan(ratios(observation.trace[name], coarse[name]))).any():
                     return False
     return True
+
+
+def _by_shape(claim: Claim, evidence: Sequence[Evidence], admitted: Arithmetic) -> str:
+    """What tells the shapes that are wrong from those that are right, for a claim about that; "" if nothing does."""
+    if all(r.name != _SOME_SHAPES for r in claim.rivals):
+        return ""
+    told = in_common(*split(evidence, admitted), numbers=False)
+    return f"{_SOME_SHAPES}: {told}" if told else ""
 
 
 _COARSER = {"narrow sums": "its errors are those of sums, or of an approximate root, in a narrower dtype"}

@@ -204,6 +204,9 @@ takes = _varied("momentum 1", momentum=1)
 one_channel = Pool(
     "one channel", lambda pick, dtype: _exact_cases(pick, dtype, ((4, 1), (2, 1, 2), (2, 1, 2, 2))), share=0.1
 )
+one_sample = Pool(
+    "one sample", lambda pick, dtype: _exact_cases(pick, dtype, ((1, 3, 4), (1, 2, 8), (1, 3, 2, 2))), share=0.1
+)
 repeated = _varied("repeated", steps=5)
 
 _FEW_SHAPES = ((4, 3), (3, 2, 3), (2, 2, 2, 2))
@@ -229,6 +232,11 @@ zero_eps_layers = Pool(
 )
 whole_layers = Pool(
     "layers, momentum 0 or 1", lambda pick, dtype: replace(_layer_cases(pick, dtype), momentum=pick((0, 1))), share=0.1
+)
+uneven_layers = Pool(
+    "layers, uneven data",
+    lambda pick, dtype: replace(_layer_cases(pick, dtype), data="bell", eps=pick((1e-5, 1e-3))),
+    share=0.1,
 )
 cumulative = Pool("cumulative", lambda pick, dtype: replace(_layer_cases(pick, dtype), steps=4), share=0.15)
 

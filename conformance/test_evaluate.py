@@ -3,6 +3,7 @@
 import pytest
 
 from normspec.conformance import pools
+from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import EVALUATE, FRESH, LAYER, REGROUPED, TRAIN
 
@@ -14,6 +15,10 @@ def test_running_statistics(check: Check) -> None:
     def right_where() -> str:
         if check.agrees(on(pools.unit, EVALUATE, "y")):
             return ""  # weight and bias are at fault
+        if check.agrees(on(pools.one_sample, EVALUATE, "y")):
+            return ""  # the rest of the batch is
+        if check.agrees(on(pools.exact, EVALUATE, "y"), grades=GRADES[check.dtype]):
+            return ""  # rounding is
         return "in training" if check.agrees(on(pools.exact, TRAIN, "y")) else ""
 
     y = on(pools.exact, EVALUATE, "y"), on(pools.few, REGROUPED, "y"), on(pools.layers, LAYER, "evaluation")
@@ -23,7 +28,11 @@ def test_running_statistics(check: Check) -> None:
 @pytest.mark.claim("evaluate.sample-alone")
 def test_sample_alone(check: Check) -> None:
     """Section 2: a sample gives the same alone as in any batch, in any order, and beside its own copy."""
-    check.formula(on(pools.few, REGROUPED, "y"))
+
+    def right_where() -> str:
+        return "where a sample is alone" if check.agrees(on(pools.one_sample, EVALUATE, "y")) else ""
+
+    check.formula(on(pools.few, REGROUPED, "y"), right_where=right_where)
 
 
 @pytest.mark.claim("evaluate.folded")

@@ -21,7 +21,7 @@ def test_follows_operation(check: Check) -> None:
     check.formula(
         *(
             on(pool, LAYER, quantity, refusable=pool is not pools.layers).beside(*operation)
-            for pool in (pools.layers, pools.zero_eps_layers, pools.whole_layers)
+            for pool in (pools.layers, pools.zero_eps_layers, pools.whole_layers, pools.uneven_layers)
             for quantity, operation in OPERATION.items()
         )
     )

@@ -13,6 +13,7 @@ from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import (
     EVALUATE,
     EVALUATE_GRADIENTS,
+    LAYER,
     STATE,
     TRAIN,
     TRAIN_GRADIENTS,
@@ -61,6 +62,7 @@ def test_half_statistics(check: Check) -> None:
     check.grade(
         on(pools.half, TRAIN, *FORWARD),
         on(pools.half, EVALUATE, "y"),
+        on(pools.uneven_layers, LAYER, *STATE),
         accepted=["wide", "wide, one pass", "parts"],
     )
 

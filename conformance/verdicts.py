@@ -43,6 +43,8 @@ class Verdict:
     rival: str = ""
     """The name of the rival that the backend follows, where it deviates."""
     words: str = ""
+    right: str = ""
+    """Where the results are right, in words, if that pins a failure down to the claim's own choice."""
     found: str = ""
     """The value or grade found, where the claim is about one."""
     cases: int = 0

@@ -301,6 +301,7 @@ def train_gradients(
         "variance term added": (1, -1),
         "m - 1": (1, _correction(groups.size, 1)),
         "eps ignored": (1, 1 / (root**2 * var)),
+        "N": (math.prod(x.shape[2:]), math.prod(x.shape[2:])),
     }
     of_mean, of_variance = shares[rules.input_gradient]
     if rules.training_statistics != "batch":

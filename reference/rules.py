@@ -53,7 +53,7 @@ class Rules:
     bias_gradient: Literal["sum", "averaged", "times weight", "over the batch only"] = "sum"
     input_gradient: Literal[
         "full", "statistics constant", "no mean term", "no variance term", "mean term added", "variance term added",
-        "m - 1", "weight lost", "eps ignored",
+        "m - 1", "N", "weight lost", "eps ignored",
     ] = "full"  # fmt: skip
     evaluation_gradient: Literal["constants", "training formula", "root lost", "weight lost"] = "constants"
 

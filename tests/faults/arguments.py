@@ -42,7 +42,7 @@ class EpsSubtracted(Pieces):
         return super().root(var, -eps if self.mode == "train" else eps)
 
 
-@fault("normalize.eps-inside-root", thread=("tensorflow/tensorflow#8090", "tensorflow/tensorflow#37768"))
+@fault("normalize.eps-default", thread=("tensorflow/tensorflow#8090", "tensorflow/tensorflow#37768"))
 class EpsRaised(Pieces):
     """eps is raised to at least 1.001e-5, which a library once required."""
 
@@ -98,7 +98,7 @@ class EpsOutsideInEvaluation(Pieces):
         return 1 / (np.sqrt(var) + eps) if self.mode == "evaluate" else super().root(var, eps)
 
 
-@fault("gradient.input")
+@fault("gradient.weight")
 class EpsFixedInGradients(Pieces):
     """The backward pass uses 1e-5, whatever eps."""
 
@@ -184,7 +184,7 @@ class LayerTakesZeroMomentumForNone(Layer):
         super().__init__(*arguments, momentum=0.1 if momentum == 0 else momentum, **options)
 
 
-@fault("running.momentum-extremes")
+@fault("layer.follows-operation")
 class WholeMomentumIsAPeriod(Layer):
     """A momentum that is an int is taken for a number of batches to average over."""
 

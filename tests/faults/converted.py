@@ -8,7 +8,7 @@ from faults.pieces import Layer, Pieces, column, rows
 from faults.registry import fault
 
 
-@fault("statistics.per-channel")
+@fault("normalize.uses-batch-statistics")
 class HalvesOfTheBatch(Pieces):
     """Each of two workers normalizes its half of the values with statistics of its own."""
 

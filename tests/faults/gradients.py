@@ -225,7 +225,7 @@ class NoWeightGradientAtOne(Pieces):
         return dx, dweight * (np.abs(weight) < 0.5), dbias
 
 
-@fault("gradient.weight")
+@fault("gradient.bias")
 class SwapsTheParametersGradients(Pieces):
     """dbias is returned for dweight, and dweight for dbias."""
 

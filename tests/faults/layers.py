@@ -6,7 +6,7 @@ from faults.pieces import Layer
 from faults.registry import fault
 
 
-@fault("running.update", thread=("paiml/aprender#2166", "ml-explore/mlx#1960"))
+@fault("layer.follows-operation", thread=("paiml/aprender#2166", "ml-explore/mlx#1960"))
 class NeverTracks(Layer):
     """The new running statistics are thrown away."""
 
@@ -23,7 +23,7 @@ class TracksEverySecondStep(Layer):
             super().keep(mean, var)
 
 
-@fault("running.update")
+@fault("layer.follows-operation")
 class TracksTheFirstTwoSteps(Layer):
     """After two steps the state is frozen."""
 
@@ -43,7 +43,7 @@ class VarianceIsOneStepLate(Layer):
         self.late = var
 
 
-@fault("running.update")
+@fault("layer.follows-operation")
 class MomentumDecays(Layer):
     """momentum is halved after every step."""
 
@@ -75,7 +75,7 @@ class WideLayersShareStatistics(Layer):
         super().keep(np.resize(mean[:16], len(mean)), var)
 
 
-@fault("layer.follows-operation", dtype="float16")
+@fault("precision.half-statistics", dtype="float16")
 class HalfLayersKeepHalf(Layer):
     """A layer for float16 keeps its running statistics in float16."""
 
@@ -94,7 +94,7 @@ class LayerRoundsItsInput(Layer):
         return super().train(x.astype(np.float16).astype(x.dtype))
 
 
-@fault("evaluate.running-statistics")
+@fault("layer.follows-operation")
 class EvaluatesWithTheLastBatch(Layer):
     """Evaluation after training uses the statistics of the last batch."""
 
@@ -172,7 +172,7 @@ class EvaluationResetsTheState(Layer):
         return y
 
 
-@fault("normalize.uses-batch-statistics")
+@fault("layer.follows-operation")
 class StaysInEvaluation(Layer):
     """After an evaluation, training goes on with the running statistics."""
 

@@ -85,7 +85,7 @@ class EvaluationStartsAfresh(_Evaluation):
         return 0 * mean, 0 * var + 1
 
 
-@fault("evaluate.running-statistics")
+@fault("evaluate.folded")
 class EvaluationForgetsTheMean(_Evaluation):
     """Evaluation does not center."""
 
@@ -93,7 +93,7 @@ class EvaluationForgetsTheMean(_Evaluation):
         return 0 * mean, var
 
 
-@fault("hygiene.every-shape")
+@fault("evaluate.sample-alone")
 class EvaluationOfTheFirstSampleOnly(Pieces):
     """From the second sample on, evaluation uses the batch's mean."""
 
@@ -118,7 +118,7 @@ class EvaluationDependsOnTheOrder(Pieces):
         return super().evaluate(x, *rest, **options)[order]
 
 
-@fault("evaluate.folded")
+@fault("evaluate.running-statistics")
 class FoldsTheMeanTwice(Pieces):
     """Evaluation centers x and subtracts the mean in the intercept too."""
 
@@ -136,7 +136,7 @@ class FoldsBiasIntoTheScale(Pieces):
         return super().y(x, mean, var, weight, bias, eps)
 
 
-@fault("evaluate.folded", thread="microsoft/onnxscript#3027")
+@fault("evaluate.running-statistics", thread="microsoft/onnxscript#3027")
 class FoldsOnce(Pieces):
     """The slope of evaluation is worked out in the first call for a number of channels, and used ever after."""
 

@@ -120,7 +120,7 @@ class FastInverseRoot(Pieces):
         return (guess * (np.float32(1.5) - np.float32(0.5) * full * guess * guess)).astype(var.dtype)
 
 
-@fault("running.update")
+@fault("running.momentum-default")
 class MomentumInHalf(Pieces):
     """momentum is held in float16, so that 0.1 is 0.09998."""
 
@@ -221,7 +221,7 @@ class SmallVarianceIsRaised(Pieces):
         return super().root(np.maximum(var, 1e-4), eps)
 
 
-@fault("running.update")
+@fault("precision.within-bound")
 class SmallStateIsRaised(Pieces):
     """The running variance never falls below 1e-4."""
 
@@ -238,7 +238,7 @@ class ClipsGradients(Pieces):
         return super().dx(np.clip(dy, -1, 1), *rest)
 
 
-@fault("normalize.constant-channel", thread=("pytorch/pytorch#108072", "pytorch/pytorch#5410"))
+@fault("statistics.per-channel", thread=("pytorch/pytorch#108072", "pytorch/pytorch#5410"))
 class ReciprocalOfTheCount(Pieces):
     """The mean is multiplied by a reciprocal of m good to 16 bits, and a constant channel is not 0 behind it."""
 
@@ -265,7 +265,7 @@ class MeanInBfloat16(Pieces):
         return through(super().mean(x), ml_dtypes.bfloat16)
 
 
-@fault("precision.large-finite", dtype="float16", thread="pytorch/pytorch#126525")
+@fault("precision.half-statistics", dtype="float16", thread="pytorch/pytorch#126525")
 class SumOfSquaresInHalf(Pieces):
     """The sum of squared deviations is kept in float16, and beyond 65504 it is infinite."""
 
@@ -282,7 +282,7 @@ class ParametersInHalf(Pieces):
 
 
 @fault(
-    "normalize.eps-inside-root", dtype="float16", thread=("tensorflow/tensorflow#24979", "deepspeedai/DeepSpeed#581")
+    "normalize.constant-channel", dtype="float16", thread=("tensorflow/tensorflow#24979", "deepspeedai/DeepSpeed#581")
 )
 class EpsLostInHalf(Pieces):
     """eps is held in the float16 of x, where 1e-8 is 0."""

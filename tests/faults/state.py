@@ -66,7 +66,7 @@ class PopulationVarianceOfLongOnes(_Sample):
         return size / (size - 1) if size < 64 else 1
 
 
-@fault("running.sample-variance", thread=("NervanaSystems/ngraph#893", "uxlfoundation/oneDNN#517"))
+@fault("hygiene.every-shape", thread=("NervanaSystems/ngraph#893", "uxlfoundation/oneDNN#517"))
 class PopulationVarianceOfImages(_Sample):
     """Two kernels, two estimators: at rank 4 the tracked variance has divisor m."""
 
@@ -74,7 +74,7 @@ class PopulationVarianceOfImages(_Sample):
         return 1 if len(shape) == 4 else size / (size - 1)
 
 
-@fault("running.sample-variance")
+@fault("hygiene.every-shape")
 class PopulationVarianceOfOneSample(_Sample):
     """In a batch of one the tracked variance has divisor m."""
 
@@ -134,7 +134,7 @@ class ReversesTheChannelsOfTheState(Pieces):
         return mean[::-1], var
 
 
-@fault("running.update", thread="apache/mxnet#18673")
+@fault("layer.follows-operation", thread="apache/mxnet#18673")
 class NoUpdateWithoutParameters(Pieces):
     """Where weight is 1 and bias 0 the state is left as it was."""
 
@@ -192,7 +192,7 @@ class TracksTheScaledInput(Pieces):
         return y, self.kept(self.mixed(running_mean, mean, momentum), running_mean), var
 
 
-@fault("running.of-the-input")
+@fault("running.update")
 class TracksTheCenteredInput(Pieces):
     """The running mean is that of x - mean, nearly 0."""
 
@@ -200,7 +200,7 @@ class TracksTheCenteredInput(Pieces):
         return super().updated(running_mean, running_var, mean * 0, var, momentum)
 
 
-@fault("evaluate.frozen")
+@fault("hygiene.inputs-unwritten")
 class EvaluationMovesTheState(Pieces):
     """Evaluation moves the running mean by 0.1 towards the batch's, in the caller's array."""
 

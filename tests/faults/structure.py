@@ -151,7 +151,7 @@ class LaterSamplesGetTheFirstMean(Pieces):
         return x_hat
 
 
-@fault("hygiene.every-shape", thread="flagos-ai/FlagGems#4099")
+@fault("statistics.per-channel", thread="flagos-ai/FlagGems#4099")
 class CompiledForTheFirstLength(Pieces):
     """The kernel is compiled with the m of its first call as a constant divisor."""
 
