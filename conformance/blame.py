@@ -45,7 +45,9 @@ class Reason(IntEnum):
     UNDECIDED = auto()
 
 
-_UNRELIABLE = ("hygiene.deterministic", "evaluate.frozen", "hygiene.inputs-unwritten", "hygiene.no-alias")
+_UNRELIABLE = (
+    "hygiene.deterministic", "evaluate.frozen", "hygiene.inputs-unwritten", "hygiene.no-alias", "hygiene.layouts",
+)  # fmt: skip
 """Claims whose refusal makes all else unreliable, in the order in which they are read."""
 _SHAPED = ("hygiene.dtype-shape", "hygiene.layouts", "hygiene.every-shape")
 """Claims that make few demands on what a result is, in the order in which they are read."""

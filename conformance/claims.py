@@ -403,7 +403,7 @@ _ALL = (
         "With momentum None all batches weigh the same: after k of them the state is their average.",
         (_rival("None taken for the default", no_momentum="means 0.1"),),
         hint="the count of batches",
-        follows=("running.update", "running.momentum-extremes", "layer.follows-operation"),
+        follows=("running.update", "running.momentum-extremes", "layer.follows-operation", "precision.within-bound"),
     ),
     # -- sections 2 and 3: the layer -----------------------------------------------------------------------------------
     Claim(

@@ -46,8 +46,9 @@ def in_common(wrong: Sequence[Case], right: Sequence[Case], *, numbers: bool = T
             return words.format(values.pop())
     if _contiguous(right) > 2 and not _contiguous(wrong):
         return "arrays that are not contiguous in memory, if not all of those"
-    if all(_square(c) for c in wrong) and not any(_square(c) for c in right):
-        return "square shapes"
+    for words, square in (("square images", _square_image), ("as many samples as channels", _square_batch)):
+        if all(map(square, wrong)) and not any(map(square, right)):
+            return words
     for name, number in _NUMBERS.items() if numbers else ():
         if name == "momentum" and not any(map(number, right)):
             continue  # with momentum 0 no mistake about the batch shows
@@ -76,8 +77,12 @@ def _beyond(name: str, wrong: Sequence[float], right: Sequence[float]) -> str:
     return ""
 
 
-def _square(case: Case) -> bool:
-    return case.shape[0] == case.shape[1] or (len(case.shape) > 3 and case.shape[-1] == case.shape[-2])
+def _square_image(case: Case) -> bool:
+    return len(case.shape) > 3 and case.shape[-1] == case.shape[-2]
+
+
+def _square_batch(case: Case) -> bool:
+    return case.shape[0] == case.shape[1]
 
 
 def _contiguous(cases: Sequence[Case]) -> int:

@@ -393,7 +393,7 @@ def _distance(check: Check, case: Case, one: Mapping[str, AnyArray], other: Mapp
         bound = 2 * _bound(check, case, name)  # both sides round
         with np.errstate(invalid="ignore"):
             apart = abs(one[name].astype(np.float64) - other[name].astype(np.float64))
-            apart[one[name] == other[name]] = 0  # infinities, too
+            apart[(one[name] == other[name]) | (np.isnan(one[name]) & np.isnan(other[name]))] = 0  # or infinite alike
         outside = (apart > bound) | (np.isnan(apart) & np.isfinite(bound))
         if outside.any():
             index = tuple(int(i) for i in np.argwhere(outside)[0])

@@ -245,7 +245,7 @@ class WeightGradientOfTheSampleDeviation(_Mode):
         return super().dweight(dy, x_hat) * (np.sqrt((size - 1) / size) if self.wrong else 1)
 
 
-@fault("gradient.weight")
+@fault("gradient.bias")
 class IgnoresTheGradientItWasGiven(Pieces):
     """The backward pass assumes a dy of ones, the gradient of a sum."""
 

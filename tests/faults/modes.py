@@ -202,7 +202,7 @@ class TrainsWithABlend(_Training):
         return tuple(self.mixed(old, new, momentum) for old, new in zip(running, batch, strict=True))
 
 
-@fault("normalize.unit-spread")
+@fault("normalize.uses-batch-statistics")
 class MeanAbsoluteDeviation(Pieces):
     """The deviation is the mean of |x - mean|, which saves the squares."""
 
@@ -224,7 +224,7 @@ class MeanAbsoluteDeviation(Pieces):
         return super().evaluate_gradients(*arrays, **options)
 
 
-@fault("normalize.unit-spread")
+@fault("precision.within-bound")
 class SpreadAboutZero(Pieces):
     """x is centered, but divided by the root of E[x^2]."""
 
