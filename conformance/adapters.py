@@ -225,7 +225,10 @@ def _imported(spec: str, module: str) -> ModuleType:
 def _from_file(given: Path) -> ModuleType:
     path = given.expanduser().resolve()
     if not path.is_file():
-        raise BadAdapter(f"There is no file {given}.")
+        beside = [f.name for f in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, 1)
+        meant = f" Did you mean {given.with_name(close[0])}?" if close else ""
+        raise BadAdapter(f"There is no file {given}.{meant}")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # so that the adapter finds the modules beside it
     spec = importlib.util.spec_from_file_location(f"normspec_adapter_{path.stem}_{zlib.crc32(bytes(path)):x}", path)

@@ -1,5 +1,6 @@
 """What one run is about: the backends asked for, the profile, the seed; opened once in every process."""
 
+import difflib
 import fnmatch
 import shlex
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,9 @@ class Suite:
                 raise UsageProblem(f"There is no dtype {dtype!r}; there are {', '.join(DTYPES)}.")
         chosen = [c for c in CLAIMS if any(fnmatch.fnmatch(c, glob) for glob in claims or ["*"])]
         if not chosen:
-            raise UsageProblem(f"No claim matches {' or '.join(claims or ())}; there are {', '.join(CLAIMS)}.")
+            close = [c for glob in claims or () for c in difflib.get_close_matches(glob, CLAIMS, 1)]
+            meant = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise UsageProblem(f"No claim matches {' or '.join(claims or ())}.{meant} There are {', '.join(CLAIMS)}.")
         suite = cls(PROFILES[profile], DEFAULT_SEED if seed is None else seed, claims=chosen, limits=limits)
         specs = (
             list(dict.fromkeys(backends)) if backends else [n for n in available() if n not in SHIPPED or installed(n)]
@@ -133,7 +136,8 @@ class Suite:
     def header(self) -> list[str]:
         """What pytest prints before it starts."""
         shown = ", ".join(b.title for b in self.backends)
-        lines = [f"normspec: {len(self.claims)} claims on {shown}; profile {self.profile.name}, seed {self.seed}"]
+        count = f"{len(self.claims)} claim{'s' if len(self.claims) > 1 else ''}"
+        lines = [f"normspec: {count} on {shown}; profile {self.profile.name}, seed {self.seed}"]
         lines += [f"normspec: {name} not run: {reason}" for name, reason in self.not_run.items()]
         lines += [f"normspec: {problem}" for problem in self.broken.values()]
         return lines
