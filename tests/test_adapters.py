@@ -81,7 +81,10 @@ BAD_OPTIONS = {
     "dtype": (["--dtype", "float8"], r"no dtype 'float8'; there are float64, float32, bfloat16, float16"),
     "dtype not offered": (["--dtype", "bfloat16"], r"No backend offers bfloat16\. Offered are numpy: float64"),
     "profile": (["--profile", "brisk"], r"no profile 'brisk'; there are quick, default, thorough"),
-    "claim": (["--claim", "running.udpate"], r"No claim matches running\.udpate\. Did you mean running\.update\? There are statistics\.per-channel, "),
+    "claim": (
+        ["--claim", "running.udpate"],
+        r"No claim matches running\.udpate\. Did you mean running\.update\? There are statistics\.per-channel, ",
+    ),
     "limits": (["--hang-after", "0"], r"--hang-after is 0 and --memory 8; expected positive numbers"),
     "seed": (["--seed", "many"], r"argument --seed: invalid int value: 'many'"),
 }
