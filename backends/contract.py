@@ -67,6 +67,25 @@ class Gradients(Protocol):
         """dx, dweight and dbias, with the running statistics as constants."""
 
 
+class Relatives(Protocol):
+    """Optional, each by itself: the operations that normalize within a sample. x may have any shape from (N, C) on.
+
+    Each has its gradients beside it, as `layer_norm_gradients(x, weight, bias, dy, *, eps)`: dx, dweight and dbias.
+    """
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        """y, each sample over its last axes: those that weight and bias have, which are of that shape."""
+
+    def instance_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        """y, each sample and channel over space; x is (N, C, *spatial), weight and bias are (C,)."""
+
+    def group_norm(self, x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float) -> Array:
+        """y, each sample over groups of C / num_groups neighbouring channels and space; weight and bias are (C,)."""
+
+    def rms_norm(self, x: Array, weight: Array, *, eps: float) -> Array:
+        """y = weight * x / sqrt(mean(x^2) + eps) over the axes that weight has; its gradients are dx and dweight."""
+
+
 class Layer(Protocol):
     """A batch norm layer of the framework, as its users build it."""
 

@@ -51,6 +51,24 @@ def _evaluate_gradients(x: Any, weight: Any, bias: Any, running_mean: Any, runni
     return pullback(dy)
 
 
+def _layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> Any:
+    y = jax.nn.standardize(x, tuple(range(x.ndim - weight.ndim, x.ndim)), epsilon=eps) * weight + bias
+    return y.astype(x.dtype)
+
+
+def _layer_norm_gradients(x: Any, weight: Any, bias: Any, dy: Any, eps: Any) -> Any:
+    return jax.vjp(lambda x, weight, bias: _layer_norm(x, weight, bias, eps), x, weight, bias)[1](dy)
+
+
+def _instance_norm(x: Any, weight: Any, bias: Any, eps: Any) -> Any:
+    x_hat = jax.nn.standardize(x, tuple(range(2, x.ndim)), epsilon=eps)
+    return (x_hat * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)).astype(x.dtype)
+
+
+def _instance_norm_gradients(x: Any, weight: Any, bias: Any, dy: Any, eps: Any) -> Any:
+    return jax.vjp(lambda x, weight, bias: _instance_norm(x, weight, bias, eps), x, weight, bias)[1](dy)
+
+
 def _arrays(results: Any) -> Any:
     return jax.tree.map(lambda result: np.array(result), results)
 
@@ -73,6 +91,14 @@ class Jax:
         },
         {
             "claim": "precision.half-statistics",
+            "rival": "half steps",
+            "versions": ">=0.4.30",
+            "reason": "standardize keeps mean and variance in the dtype of x",
+            "link": "undocumented",
+            "dtypes": ("bfloat16", "float16"),
+        },
+        {
+            "claim": "relatives.half-statistics",
             "rival": "half steps",
             "versions": ">=0.4.30",
             "reason": "standardize keeps mean and variance in the dtype of x",
@@ -153,13 +179,31 @@ class Jax:
         given = map(jnp.asarray, (x, weight, bias, running_mean, running_var, dy))
         return _arrays(self._function(_evaluate_gradients)(*given, eps))
 
+    def layer_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Any:
+        return _arrays(self._function(_layer_norm)(*map(jnp.asarray, (x, weight, bias)), eps))
+
+    def layer_norm_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Any:
+        return _arrays(self._function(_layer_norm_gradients)(*map(jnp.asarray, (x, weight, bias, dy)), eps))
+
+    def instance_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Any:
+        return _arrays(self._function(_instance_norm)(*map(jnp.asarray, (x, weight, bias)), eps))
+
+    def instance_norm_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Any:
+        return _arrays(self._function(_instance_norm_gradients)(*map(jnp.asarray, (x, weight, bias, dy)), eps))
+
 
 class JaxJit(Jax):
     """The same functions compiled as a whole, once for each shape and dtype."""
 
     name = "jax-jit"
     compiles = False  # one function a shape is little beside every operation in it
-    _compiled: ClassVar = {f: jax.jit(f) for f in (_train, _evaluate, _train_gradients, _evaluate_gradients)}
+    _compiled: ClassVar = {
+        f: jax.jit(f)
+        for f in (
+            _train, _evaluate, _train_gradients, _evaluate_gradients,
+            _layer_norm, _layer_norm_gradients, _instance_norm, _instance_norm_gradients,
+        )
+    }  # fmt: skip
 
     def _function(self, function: Any) -> Any:
         return self._compiled[function]

@@ -1,4 +1,4 @@
-"""Batch norm as one would write it in NumPy: vectorized, half precision summed in float32, memory layout kept."""
+"""Batch norm and its relatives as one would write them in NumPy: vectorized, half precision summed in float32."""
 
 from typing import Any
 
@@ -23,6 +23,30 @@ def _moments(x: Array) -> tuple[Array, Array, Array]:
     mean = wide.mean(axes, keepdims=True)
     centered = wide - mean
     return centered, mean.ravel(), np.square(centered).mean(axes)
+
+
+def _last(x: Array, weight: Array) -> tuple[int, ...]:
+    """The axes of x that weight has."""
+    return tuple(range(x.ndim - weight.ndim, x.ndim))
+
+
+def _groups(x: Array, num_groups: int) -> Array:
+    """A sample's groups of neighbouring channels, each with all its values in a row."""
+    return x.reshape(len(x), num_groups, -1)
+
+
+def _standardized(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
+    """x-hat and the inverse root, from x's own mean and variance over `axes`."""
+    centered = x - x.mean(axes, keepdims=True)
+    root = 1 / np.sqrt(np.square(centered).mean(axes, keepdims=True) + eps)
+    return centered * root, root
+
+
+def _input_gradient(x_hat: Array, root: Array, g: Array, axes: tuple[int, ...]) -> Array:
+    """dx, from g = weight * dy."""
+    of_variance = x_hat * (g * x_hat).mean(axes, keepdims=True)
+    dx: Array = root * (g - g.mean(axes, keepdims=True) - of_variance)
+    return dx
 
 
 class NumPy:
@@ -92,6 +116,53 @@ class NumPy:
         x_hat = (x - _per_channel(running_mean, x.ndim)) * _per_channel(root, x.ndim)
         dx = wide_dy * _per_channel(weight * root, x.ndim)
         return dx.astype(x.dtype, copy=False), (wide_dy * x_hat).sum(axes), wide_dy.sum(axes)
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        x_hat, _ = _standardized(_wide(x), _last(x, weight), eps)
+        return (x_hat * weight + bias).astype(x.dtype, copy=False)
+
+    def layer_norm_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, Array, Array]:
+        axes, dy_ = _last(x, weight), _wide(dy)
+        x_hat, root = _standardized(_wide(x), axes, eps)
+        dx, others = _input_gradient(x_hat, root, dy_ * weight, axes), tuple(range(x.ndim - weight.ndim))
+        return dx.astype(x.dtype, copy=False), (dy_ * x_hat).sum(others), dy_.sum(others)
+
+    def instance_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        x_hat, _ = _standardized(_wide(x), tuple(range(2, x.ndim)), eps)
+        return (x_hat * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)).astype(x.dtype, copy=False)
+
+    def instance_norm_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, Array, Array]:
+        return self.group_norm_gradients(x, weight, bias, dy, num_groups=x.shape[1], eps=eps)
+
+    def group_norm(self, x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float) -> Array:
+        x_hat = _standardized(_groups(_wide(x), num_groups), (2,), eps)[0].reshape(x.shape)
+        return (x_hat * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)).astype(x.dtype, copy=False)
+
+    def group_norm_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, num_groups: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        x_hat, root = _standardized(_groups(_wide(x), num_groups), (2,), eps)
+        dy_, others = _wide(dy), (0, *range(2, x.ndim))
+        dx = _input_gradient(x_hat, root, _groups(dy_ * _per_channel(weight, x.ndim), num_groups), (2,))
+        dweight = (dy_ * x_hat.reshape(x.shape)).sum(others)
+        return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight, dy_.sum(others)
+
+    def rms_norm(self, x: Array, weight: Array, *, eps: float) -> Array:
+        wide = _wide(x)
+        root = 1 / np.sqrt(np.square(wide).mean(_last(x, weight), keepdims=True) + eps)
+        y: Array = wide * root * weight
+        return y.astype(x.dtype, copy=False)
+
+    def rms_norm_gradients(self, x: Array, weight: Array, dy: Array, *, eps: float) -> tuple[Array, Array]:
+        axes, wide, dy_ = _last(x, weight), _wide(x), _wide(dy)
+        root = 1 / np.sqrt(np.square(wide).mean(axes, keepdims=True) + eps)
+        x_hat, g = wide * root, dy_ * weight
+        dx = root * (g - x_hat * (g * x_hat).mean(axes, keepdims=True))
+        return dx.astype(x.dtype, copy=False), (dy_ * x_hat).sum(tuple(range(x.ndim - weight.ndim)))
 
     def layer(self, num_features: int, *, ndim: int, dtype: str, **options: float | None) -> "Layer":
         return Layer(num_features, np.promote_types(dtype, np.float32), **options)

@@ -1,4 +1,4 @@
-"""PyTorch: `torch.nn.functional.batch_norm` with autograd, and the modules `torch.nn.BatchNorm1d`, `2d` and `3d`."""
+"""PyTorch: `batch_norm` and its relatives, of `torch.nn.functional`, with autograd; modules `BatchNorm1d` to `3d`."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
+from torch.nn.functional import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 
 Array = NDArray[Any]
+Gradients = tuple[Array, ...]
 
 
 def _array(tensor: Tensor) -> Array:
@@ -67,9 +68,7 @@ class Torch:
         x_, weight_, bias_, mean, var = map(self._tensor, (x, weight, bias, running_mean, running_var))
         return _array(batch_norm(x_, mean, var, weight_, bias_, False, 0.0, eps))
 
-    def train_gradients(
-        self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
-    ) -> tuple[Array, Array, Array]:
+    def train_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Gradients:
         leaves = [self._tensor(a).requires_grad_() for a in (x, weight, bias)]
         y = batch_norm(leaves[0], None, None, leaves[1], leaves[2], True, 0.0, eps)
         return self._gradients(y, leaves, dy)
@@ -84,15 +83,46 @@ class Torch:
         dy: Array,
         *,
         eps: float,
-    ) -> tuple[Array, Array, Array]:
+    ) -> Gradients:
         leaves = [self._tensor(a).requires_grad_() for a in (x, weight, bias)]
         mean, var = self._tensor(running_mean), self._tensor(running_var)
         y = batch_norm(leaves[0], mean, var, leaves[1], leaves[2], False, 0.0, eps)
         return self._gradients(y, leaves, dy)
 
-    def _gradients(self, y: Tensor, leaves: list[Tensor], dy: Array) -> tuple[Array, Array, Array]:
-        dx, dweight, dbias = torch.autograd.grad(y, leaves, self._tensor(dy))
-        return _array(dx), _array(dweight), _array(dbias)
+    def layer_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        return _array(layer_norm(self._tensor(x), weight.shape, self._tensor(weight), self._tensor(bias), eps))
+
+    def layer_norm_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Gradients:
+        leaves = [self._tensor(a).requires_grad_() for a in (x, weight, bias)]
+        return self._gradients(layer_norm(leaves[0], weight.shape, leaves[1], leaves[2], eps), leaves, dy)
+
+    def instance_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        x_, weight_, bias_ = map(self._tensor, (x, weight, bias))
+        return _array(instance_norm(x_, None, None, weight_, bias_, True, 0.0, eps))
+
+    def instance_norm_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Gradients:
+        leaves = [self._tensor(a).requires_grad_() for a in (x, weight, bias)]
+        y = instance_norm(leaves[0], None, None, leaves[1], leaves[2], True, 0.0, eps)
+        return self._gradients(y, leaves, dy)
+
+    def group_norm(self, x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float) -> Array:
+        return _array(group_norm(self._tensor(x), num_groups, self._tensor(weight), self._tensor(bias), eps))
+
+    def group_norm_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, num_groups: int, eps: float
+    ) -> Gradients:
+        leaves = [self._tensor(a).requires_grad_() for a in (x, weight, bias)]
+        return self._gradients(group_norm(leaves[0], num_groups, leaves[1], leaves[2], eps), leaves, dy)
+
+    def rms_norm(self, x: Array, weight: Array, *, eps: float) -> Array:
+        return _array(rms_norm(self._tensor(x), weight.shape, self._tensor(weight), eps))
+
+    def rms_norm_gradients(self, x: Array, weight: Array, dy: Array, *, eps: float) -> Gradients:
+        leaves = [self._tensor(a).requires_grad_() for a in (x, weight)]
+        return self._gradients(rms_norm(leaves[0], weight.shape, leaves[1], eps), leaves, dy)
+
+    def _gradients(self, y: Tensor, leaves: list[Tensor], dy: Array) -> Gradients:
+        return tuple(map(_array, torch.autograd.grad(y, leaves, self._tensor(dy))))
 
     def layer(self, num_features: int, *, ndim: int, dtype: str, **options: Any) -> "Layer":
         module = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[ndim]

@@ -108,7 +108,7 @@ def _reason(claim: str, verdicts: Mapping[str, Verdict]) -> Reason:
 
 def _of_failure(claim: str, verdicts: Mapping[str, Verdict], *, formula: bool) -> Reason:
     if claim == "layer.follows-operation":
-        return Reason.CONSEQUENCE if _fails("precision.within-bound", verdicts) else Reason.LAYER
+        return Reason.CONSEQUENCE if "precision.within-bound" in verdicts else Reason.LAYER
     if verdicts[claim].right:
         return Reason.WRONG
     if any(c in verdicts for c in CLAIMS[claim].follows):

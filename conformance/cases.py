@@ -24,7 +24,8 @@ class Case:
     random. location, scale: mean and standard deviation of x, up to a factor of a few by channel. eps, momentum: as
     handed over. layout: of x in memory, and of dy unless dy_layout gives another. parameters: "any" weight and bias,
     "unit" (1 and 0), or the pair that undoes the normalization. steps: batches in a row, where a layer is trained or a
-    batch repeated.
+    batch repeated. groups: of channels, in group norm. trailing: how many of the last axes layer norm runs over; 0 for
+    all but the first.
     """
 
     dtype: str
@@ -39,6 +40,8 @@ class Case:
     dy_layout: str = ""
     parameters: str = "any"
     steps: int = 1
+    groups: int = 1
+    trailing: int = 0
 
     def __repr__(self) -> str:
         """One line that rebuilds the case; what has its default is left out."""

@@ -104,7 +104,7 @@ class Laboratory:
         """The rivals that a backend follows to arrive at a quantity, as exact data tell; None if none explain it."""
         key = (backend.spec, dtype, experiment.name, quantity, apart_from)
         if key not in self._explained:
-            pool = pools.layers if experiment.layer else pools.exact
+            pool = pools.layers if experiment.layer else pools.EXACT[experiment.operation]
             outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
             seen = tuple(o for o in outcomes if isinstance(o, Observation))
             evidence = Evidence(experiment, (quantity,), seen)
@@ -462,7 +462,8 @@ class Check:
             for rival in self.claim.rivals:
                 for case in cases:
                     trace = undisturbed(case) if question.experiment.layer else {}
-                    told = question.experiment.predict(case, rival.rules(), GRADES[self.dtype][0], trace)
+                    rules = rival.rules(question.experiment.base)
+                    told = question.experiment.predict(case, rules, GRADES[self.dtype][0], trace)
                     results = {name: expected.value for name, expected in told.items()}
                     seen = [Observation(case, {**trace, **results})]
                     one = [Evidence(question.experiment, question.quantities, tuple(seen))]

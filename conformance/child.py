@@ -19,7 +19,12 @@ import numpy as np
 from normspec.conformance import adapters, surroundings, wire
 from normspec.conformance.adapters import BadAdapter, Unavailable
 
-METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer")
+RELATIVES = tuple(
+    f"{name}{ending}"
+    for name in ("layer_norm", "instance_norm", "group_norm", "rms_norm")
+    for ending in ("", "_gradients")
+)
+METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES)
 OF_LAYER = ("train", "evaluate", "state")
 STATE = ("weight", "bias", "running_mean", "running_var")
 _KEPT_RESULTS, _KEPT_BYTES = 16, 2**24

@@ -45,6 +45,8 @@ class Claim:
     """dtypes in which no data can decide it, with the reason."""
     hint: str = ""
     """What to look at when it fails."""
+    operation: str = "batch norm"
+    """What it is about; its rivals replace a choice of that operation's rules."""
     follows: tuple[str, ...] = ()
     """Claims from which it follows: where one of them is refused, so is this, and there is the cause."""
 
@@ -66,6 +68,33 @@ _WHOLE_BATCH = "which axes the mean and variance run over"
 _IN_HALF = "data with any spread have mean/deviation below 1/u there, so a one-pass variance loses nothing that shows"
 _HALF = {"float16": _IN_HALF, "bfloat16": _IN_HALF}
 _NO_HALF = "the question is about half precision only"
+
+_SAMPLE_VARIANCE = _rival("sample variance, divisor one less", ddof=1)
+_PLACES_OF_EPS = (
+    _rival("sqrt(var) + eps", eps_rule="outside"),
+    _rival("no eps", eps_rule="absent"),
+    _rival("max(var, eps)", eps_rule="larger of both"),
+)
+_PARAMETERS = (
+    _rival("weight ignored", affine="no weight"),
+    _rival("bias ignored", affine="no bias"),
+    _rival("(x-hat + bias) * weight", affine="shift, then scale"),
+    _rival("1 + weight", affine="1 + weight"),
+)
+_SHARES = (
+    _rival("statistics held constant", input_gradient="statistics constant"),
+    _rival("mean term missing", input_gradient="no mean term"),
+    _rival("variance term missing", input_gradient="no variance term"),
+    _rival("variance term with the wrong sign", input_gradient="variance term added"),
+    _rival("weight missing in dx", input_gradient="weight lost"),
+    _rival("dweight with raw x for x-hat", weight_gradient="of raw x"),
+    _rival("dweight averaged", weight_gradient="averaged"),
+)
+_OF_BIAS = (
+    _rival("dbias averaged", bias_gradient="averaged"),
+    _rival("dbias times weight", bias_gradient="times weight"),
+)
+_OVER_ALL = "which axes the mean and variance run over, and how weight and bias lie"
 
 _ALL = (
     # -- section 2: normalization in training --------------------------------------------------------------------------
@@ -488,6 +517,128 @@ _ALL = (
         ),
         undecidable=dict.fromkeys(("float16", "bfloat16"), "the experiment is stated in float32"),
         hint="the claims on normalize and running say which part differs",
+    ),
+    # -- section 4: the relatives --------------------------------------------------------------------------------------
+    Claim(
+        "relatives.layer-norm",
+        "section 4; arXiv 1607.06450, equation 3",
+        "Layer norm takes mean and m-variance of each sample by itself, over all axes that weight and bias have.",
+        (
+            _rival("over the last axis alone", axes="over the last axis"),
+            _rival("over the batch as well", axes="tensor"),
+            _rival("each position over the batch", axes="position"),
+            _rival("root mean square, not centered", centered=False, spread="about zero"),
+            _rival("mean not subtracted", centered=False),
+            _SAMPLE_VARIANCE,
+            *_PLACES_OF_EPS,
+            *_PARAMETERS,
+        ),
+        hint=_OVER_ALL,
+        operation="layer norm",
+    ),
+    Claim(
+        "relatives.layer-norm-gradients",
+        "section 4; [1] section 3",
+        "dx goes through the sample's own mean and variance; dweight and dbias are summed over the samples.",
+        (*_SHARES, *_OF_BIAS),
+        hint="the two terms that go through the statistics, and the axes of the sums",
+        operation="layer norm",
+        follows=("relatives.layer-norm",),
+    ),
+    Claim(
+        "relatives.instance-norm",
+        "section 4; arXiv 1607.08022, equation 5",
+        "Instance norm takes mean and m-variance of each sample and channel by itself, over space.",
+        (
+            _rival("over the batch as well", axes="channel"),
+            _rival("over the channels as well", axes="sample"),
+            _rival("over the last axis alone", axes="over the last axis"),
+            _SAMPLE_VARIANCE,
+            *_PLACES_OF_EPS,
+            *_PARAMETERS,
+        ),
+        hint=_OVER_ALL,
+        operation="instance norm",
+    ),
+    Claim(
+        "relatives.instance-norm-gradients",
+        "section 4; [1] section 3",
+        "dx goes through each sample and channel's statistics; dweight and dbias are summed over samples and space.",
+        (*_SHARES, *_OF_BIAS),
+        hint="the two terms that go through the statistics, and the axes of the sums",
+        operation="instance norm",
+        follows=("relatives.instance-norm",),
+    ),
+    Claim(
+        "relatives.group-norm",
+        "section 4, where a group has G x H x W values; an erratum: (C / G) x H x W, arXiv 1803.08494, equation 7",
+        "Group norm takes mean and m-variance of each sample and group of C / G neighbouring channels, and space.",
+        (
+            _rival("number of groups taken for their size", grouping="of that size"),
+            _rival("interleaved channels", grouping="interleaved"),
+            _rival("over the batch as well", axes="channel"),
+            _rival("over all groups", axes="sample"),
+            _SAMPLE_VARIANCE,
+            *_PLACES_OF_EPS,
+            *_PARAMETERS,
+        ),
+        hint="which channels make a group",
+        operation="group norm",
+    ),
+    Claim(
+        "relatives.group-norm-gradients",
+        "section 4; [1] section 3",
+        "dx goes through each group's statistics; dweight and dbias are one a channel, summed over samples and space.",
+        (*_SHARES, *_OF_BIAS),
+        hint="the two terms that go through the statistics, and the axes of the sums",
+        operation="group norm",
+        follows=("relatives.group-norm",),
+    ),
+    Claim(
+        "relatives.rms-norm",
+        "arXiv 1910.07467, equation 4",
+        "RMS norm divides x by the root of its mean square, over all axes that weight has; nothing is subtracted.",
+        (
+            _rival("centered, as layer norm", centered=True, spread="about the mean"),
+            _rival("divided by the deviation", spread="about the mean"),
+            _rival("over the last axis alone", axes="over the last axis"),
+            _rival("over the batch as well", axes="tensor"),
+            _SAMPLE_VARIANCE,
+            *_PLACES_OF_EPS,
+            _rival("weight ignored", affine="no weight"),
+            _rival("1 + weight", affine="1 + weight"),
+        ),
+        hint="the mean square, and what is added to it",
+        operation="rms norm",
+    ),
+    Claim(
+        "relatives.rms-norm-gradients",
+        "arXiv 1910.07467, section 4",
+        "dx goes through the sample's mean square; dweight is the sum of dy * x-hat over the samples.",
+        tuple(r for r in _SHARES if r.name not in ("mean term missing", "variance term missing")),
+        hint="the term that goes through the mean square",
+        operation="rms norm",
+        follows=("relatives.rms-norm",),
+    ),
+    Claim(
+        "relatives.half-statistics",
+        "section 4",
+        "Statistics of half-precision data are summed and kept in float32 or wider, in the relatives as well.",
+        _mistakes("half steps", "narrow"),
+        undecidable={"float64": _NO_HALF, "float32": _NO_HALF},
+        hint="the dtype of mean and variance",
+    ),
+    Claim(
+        "relatives.identities",
+        "section 4",
+        "One group gives layer norm's x-hat, a group a channel instance norm's, and so does batch norm of one sample.",
+        _mistakes(
+            "one group is not layer norm",
+            "a group a channel is not instance norm",
+            "a sample alone is not instance norm",
+        ),
+        hint="the one of the two whose own claim fails",
+        follows=("relatives.layer-norm", "relatives.instance-norm", "relatives.group-norm"),
     ),
     # -- hygiene -------------------------------------------------------------------------------------------------------
     Claim(

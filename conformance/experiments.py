@@ -19,8 +19,16 @@ from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs, inputs, laid_out
 from normspec.conformance.memory import kept_by_size
 from normspec.conformance.prediction import Expected
-from normspec.reference import Rules
+from normspec.reference import ARTICLE, Rules, relatives
 
+OPERATIONS: Mapping[str, Rules] = {
+    "batch norm": ARTICLE,
+    "layer norm": relatives.LAYER,
+    "instance norm": relatives.INSTANCE,
+    "group norm": relatives.GROUP,
+    "rms norm": relatives.RMS,
+}
+"""The rules of every operation, by name."""
 Trace = Mapping[str, NDArray[Any]]
 STATE = ("running_mean", "running_var")
 
@@ -34,6 +42,13 @@ class Experiment:
     predict: Callable[[Case, Rules, Arithmetic, Trace], Mapping[str, Expected]]
     layer: bool = False
     """Whether the framework's layer is questioned, rather than its operation."""
+    operation: str = "batch norm"
+    """What is normalized, by the name that claims use."""
+
+    @property
+    def base(self) -> Rules:
+        """The rules of the operation itself, in which rivals replace a choice."""
+        return OPERATIONS[self.operation]
 
 
 @kept_by_size(4096)

@@ -5,6 +5,7 @@ beside it, one or two at a time. A backend that puts eps in the wrong place thus
 conforms in the claim on gradients if its gradients are those of its own forward formula.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
@@ -21,7 +22,7 @@ from normspec.conformance.experiments import Experiment, Trace
 from normspec.conformance.memory import kept_by_size
 from normspec.conformance.prediction import Expected
 from normspec.conformance.verdicts import Counterexample, Kind, Verdict
-from normspec.reference import ARTICLE, Rules
+from normspec.reference import Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class Evidence:
     ) -> Iterator[tuple[str, Expected]]:
         """Every predicted array that bears on the claim, by name, under the base with the choices of `rivals`."""
         case = observation.case
-        rules = reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), ARTICLE)
+        rules = reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), self.experiment.base)
         told = (
             _of_layer(self.experiment, observation, rules, arithmetic)
             if self.experiment.layer
@@ -213,7 +214,8 @@ def judge_formula(
                 verdict = Verdict(kind=Kind.DEVIATES, cases=cases, worst=seen.worst)
                 return _deviating(verdict, named or [r.name for r in together])
     if undecided is None:  # another claim's rival about the same choice contradicts this claim, and names the deviation
-        kin = [r for c in CLAIMS.values() for r in c.rivals if r.change and r.fields <= claim.fields]
+        of_operation = [r for c in CLAIMS.values() if c.operation == claim.operation for r in c.rivals]
+        kin = [r for r in of_operation if r.change and r.fields <= claim.fields]
         unique = {r.change: r for r in kin if r.change not in {own.change for own in rivals}}
         undecided = _explained(evidence, list(unique.values()), (), grades[0], cases)
     if undecided is not None:
@@ -345,8 +347,9 @@ def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list
 def _bystanders(apart_from: frozenset[str], evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Rival]:
     """Choices that show in the quantities at hand, about other fields than those given."""
     others: dict[tuple[tuple[str, object], ...], Rival] = {}
+    operations = {part.experiment.operation for part in evidence}
     for other in CLAIMS.values():
-        for rival in other.rivals:
+        for rival in other.rivals if other.operation in operations else ():
             if rival.change and not rival.fields & {*apart_from, "counted"}:  # how long sums end is told by long sums
                 others.setdefault(rival.change, rival)  # a formula goes by the name that its first claim gives it
     return [rival for rival in others.values() if _shows(rival, evidence, arithmetic)]
@@ -480,7 +483,11 @@ def _by_shape(claim: Claim, evidence: Sequence[Evidence], admitted: Arithmetic) 
     """What tells the shapes that are wrong from those that are right, for a claim about that; "" if nothing does."""
     if all(r.name != _SOME_SHAPES for r in claim.rivals):
         return ""
-    told = in_common(*split(evidence, admitted), numbers=False)
+    wrong, right = split(evidence, admitted)
+    told = in_common(wrong, right, numbers=False)
+    shapes = {case.shape for case in wrong}
+    if not told and shapes.isdisjoint(case.shape for case in right) and 3 * len(right) >= len(wrong) > 0:
+        told = ", ".join(map(str, sorted(shapes, key=lambda shape: (math.prod(shape), shape))[:8]))
     return f"{_SOME_SHAPES}: {told}" if told else ""
 
 

@@ -303,6 +303,94 @@ def _accuracy_cases(pick: Pick, dtype: str) -> Case:
 accuracy = Pool("accuracy", _accuracy_cases)
 
 
+# -- the relatives of batch norm --------------------------------------------------------------------------------------
+
+_Form = tuple[tuple[int, ...], int, int]
+"""Shape of x, groups of channels, and how many last axes layer norm runs over."""
+_ROWS: tuple[_Form, ...] = (
+    ((3, 4), 1, 0), ((2, 3, 4), 1, 0), ((2, 3, 4), 1, 1), ((2, 2, 2, 2), 1, 0), ((2, 3, 4, 2), 1, 2), ((1, 6), 1, 0),
+    ((5, 16), 1, 1), ((2, 2, 3, 2, 2), 1, 3),
+)  # fmt: skip
+_INSTANCES: tuple[_Form, ...] = tuple(
+    (shape, 1, 0) for shape in ((2, 3, 4), (3, 2, 2, 2), (1, 3, 4), (2, 17, 2), (2, 2, 1, 4), (2, 3, 2, 2, 2))
+)
+_GROUPS: tuple[_Form, ...] = (
+    ((2, 6, 2), 2, 0), ((2, 4, 2, 2), 2, 0), ((3, 6, 2), 3, 0), ((4, 8), 2, 0), ((2, 4, 2), 1, 0), ((2, 3, 4), 3, 0),
+    ((1, 12, 1, 2), 2, 0), ((2, 4, 2, 1, 2), 2, 0),
+)  # fmt: skip
+_WIDER: dict[str, tuple[_Form, ...]] = {
+    "layer norm": (((7, 33), 1, 0), ((3, 5, 16), 1, 1), ((2, 3, 4, 5), 1, 0), ((4, 257), 1, 1)),
+    "instance norm": (((2, 5, 33), 1, 0), ((3, 4, 8, 8), 1, 0), ((2, 3, 2, 3, 4), 1, 0)),
+    "group norm": (((2, 12, 5), 3, 0), ((3, 32, 4, 4), 4, 0), ((5, 64), 8, 0), ((2, 6, 3, 4), 6, 0)),
+}
+
+
+_LONG: dict[str, tuple[_Form, ...]] = {
+    "layer norm": (((3, 2048), 1, 0), ((2, 5), 1, 0)),
+    "instance norm": (((2, 2, 32, 32), 1, 0), ((2, 3, 5), 1, 0)),
+    "group norm": (((2, 8, 16, 16), 2, 0), ((2, 10), 2, 0)),
+}
+
+
+def _formed(case: Case, form: _Form) -> Case:
+    shape, groups, trailing = form
+    return replace(case, shape=shape, groups=groups, trailing=trailing)
+
+
+def _values_behind(operation: str, form: _Form) -> int:
+    """How many values share their statistics."""
+    shape, groups, trailing = form
+    if operation == "instance norm":
+        return math.prod(shape[2:])
+    return math.prod(shape[-trailing:] if trailing else shape[1:]) // groups
+
+
+def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Pool]:
+    """Exact cases, hostile ones, and those that tell sums in half, for an operation that normalizes within a sample."""
+    kind = "layer norm" if operation == "rms norm" else operation
+
+    def exactly(pick: Pick, dtype: str) -> Case:
+        form = pick(forms)
+        case = _formed(_exact_cases(pick, dtype), form)
+        spread = pick(exact_spreads(_values_behind(operation, form)))
+        root = pick((2, 4))
+        return replace(case, data=f"exact {spread}", eps=case.scale**2 * (root**2 - spread))
+
+    def corners(dtype: str) -> list[Case]:
+        plain = Case(dtype=dtype, shape=(1, 1), data="exact 1", eps=3.0)
+        return [replace(_formed(plain, form), seed=seed) for seed, form in enumerate(forms)]
+
+    def roughly(pick: Pick, dtype: str) -> Case:
+        return _formed(_accuracy_cases(pick, dtype), pick(_WIDER[kind]))
+
+    def in_half(pick: Pick, dtype: str) -> Case:
+        return _formed(_half_cases(pick, dtype), pick(_LONG[kind]))
+
+    return (
+        Pool(f"exact {operation}", exactly, corners, share=0.5),
+        Pool(f"hostile {operation}", roughly, share=0.3),
+        Pool(f"half {operation}", in_half, share=0.1),
+    )
+
+
+exact_layer, hostile_layer, half_layer = _of_relative("layer norm", _ROWS)
+exact_instance, hostile_instance, half_instance = _of_relative("instance norm", _INSTANCES)
+exact_group, hostile_group, half_group = _of_relative("group norm", _GROUPS)
+instances = replace(exact_instance, name="instances", share=0.1)
+exact_rms, hostile_rms, half_rms = _of_relative("rms norm", _ROWS)
+EXACT = {
+    "batch norm": exact,
+    "layer norm": exact_layer,
+    "instance norm": exact_instance,
+    "group norm": exact_group,
+    "rms norm": exact_rms,
+}
+"""The pool of exact cases of every operation."""
+
+
+# -- more accuracy pools ----------------------------------------------------------------------------------------------
+
+
 def _cancellation_cases(pick: Pick, dtype: str) -> Case:
     low, high = (2.0**27, 2.0**30) if dtype == "float64" else (2.0**12, 2.0**15)
     shape = pick(((4, 3), (7, 5), (2, 3, 5)))

@@ -14,6 +14,7 @@ from normspec.reference import ARTICLE, Rules
 from normspec.reference.batch_norm import (
     along_channels,
     mean_over,
+    parameter_axes,
     reduced_axes,
     scale_and_shift,
     tracked,
@@ -84,6 +85,16 @@ def train(
 
 
 @np.errstate(all="ignore")
+def normalized(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float) -> dict[str, Expected]:
+    """y of what keeps no running statistics; weight and bias lie on axis 1 of x and those behind."""
+    x, weight, bias, *_ = given
+    y = reference.relatives.normalized(x, weight, bias, eps=eps, rules=rules)
+    groups = reference.statistics(x, rules)
+    error = bounds.of_statistics(x, reduced_axes(x.ndim, rules.axes), groups, arithmetic)
+    return {"y": Expected(y, _output_bound(given, groups, error, y, rules, arithmetic, eps))}
+
+
+@np.errstate(all="ignore")
 def evaluate(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float) -> dict[str, Expected]:
     """y of an evaluation."""
     x, weight, bias, mean, var, _ = given
@@ -105,7 +116,7 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
     """dx, dweight and dbias through the batch's own statistics."""
     x, weight, bias, _, _, dy = given
     dx, dweight, dbias = reference.train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
-    axes, every = reduced_axes(x.ndim, rules.axes), reduced_axes(x.ndim, "channel")
+    axes, every = reduced_axes(x.ndim, rules.axes), parameter_axes(x.ndim, weight)
     groups = reference.statistics(x, rules)
     error = bounds.of_statistics(x, axes, groups, arithmetic)
     var, var_error = _normalizing(groups, error, rules, arithmetic)
@@ -143,18 +154,18 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
     room = _room_for_gradients(x, a, exact_root, axes, arithmetic)
 
     total, weighed = abs(dy), abs(dy) * (d + np.asarray(error.mean) + reach)
-    if rules.axes == "channel":
+    if axes == every:
         of_weight = (largest * error.mean).ravel() * abs(dy.sum(every)) + largest.ravel() * sums * weighed.sum(every)
         of_weight = of_weight + abs(dweight) * (root_error / exact_root).ravel()
     else:
         of_weight = (total * x_hat_error + sums * total * (abs(x_hat) + x_hat_error)).sum(every)
     if rules.weight_gradient == "of raw x":
         of_weight = of_weight + sums * (total * abs(x)).sum(every)
-    channel_room = _by_channel(room, x.shape[1])
+    parameter_room = np.broadcast_to(room, x.shape).max(every)
     of_parameters = _of_parameters(given, (dweight, dbias), (of_weight, sums * total.sum(every)), rules, arithmetic)
     return {
         "dx": Expected(dx, bounds.stored(dx, inner, arithmetic.result) * room),
-        "dweight": Expected(dweight, of_parameters[0] * channel_room),
+        "dweight": Expected(dweight, of_parameters[0] * parameter_room),
         "dbias": Expected(dbias, of_parameters[1]),
     }
 

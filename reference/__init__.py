@@ -1,5 +1,6 @@
-"""Batch normalization in float64, under any rules: the ground truth. NumPy only."""
+"""Batch normalization and its relatives in float64, under any rules: the ground truth. NumPy only."""
 
+from normspec.reference import relatives
 from normspec.reference.batch_norm import (
     Groups,
     affine_gradients,
@@ -25,6 +26,7 @@ __all__ = [
     "fold",
     "inverse_root",
     "normalize",
+    "relatives",
     "statistics",
     "train",
     "train_gradients",

@@ -52,6 +52,7 @@ def reduced_axes(ndim: int, axes: str) -> tuple[int, ...]:
         "position": set(every) - {0},
         "last axis": {ndim - 1},
         "sample": {0},
+        "over the last axis": set(every) - {ndim - 1},
     }[axes]
     return tuple(a for a in every if a not in kept)
 
@@ -73,6 +74,8 @@ def statistics(x: Array, rules: Rules = ARTICLE) -> Groups:
     """
     axes = reduced_axes(x.ndim, rules.axes)
     size = int(np.prod([x.shape[a] for a in axes]))
+    if rules.spread == "about zero":
+        return Groups(np.zeros_like(mean_over(x, axes)), mean_over(x * x, axes), x, size)
     if rules.counted != "all":
         return _partial_statistics(x, axes, size, rules.counted)
     first = mean_over(x, axes)
@@ -109,8 +112,13 @@ def normalize(groups: Groups, eps: float, rules: Rules = ARTICLE) -> tuple[Array
 
 
 def along_channels(values: Array, ndim: int) -> Array:
-    """(C,) as (1, C, 1, ...), ready to meet an array of `ndim` axes."""
-    return values.reshape(1, -1, *[1] * (ndim - 2))
+    """(C,) as (1, C, 1, ...), ready to meet an array of `ndim` axes; more axes than one lie on axis 1 and behind."""
+    return values.reshape(1, *values.shape, *[1] * (ndim - 1 - values.ndim))
+
+
+def parameter_axes(ndim: int, weight: Array) -> tuple[int, ...]:
+    """The axes of x along which a parameter is the same: all but channels, in batch norm."""
+    return tuple(a for a in range(ndim) if not 1 <= a <= weight.ndim)
 
 
 def scale_and_shift(weight: Array, bias: Array, shape: tuple[int, ...], rules: Rules = ARTICLE) -> tuple[Array, Array]:
@@ -421,8 +429,8 @@ def _parameter_gradients(
     x: Array, x_hat: Array, weight: Array, bias: Array, dy: Array, rules: Rules
 ) -> tuple[Array, Array]:
     """dweight = sum of dy * x-hat, dbias = sum of dy, over everything but the channels ([1] section 3)."""
-    channels = x.shape[1]
-    axes, size = reduced_axes(x.ndim, "channel"), max(x.size // channels, 1)
+    channels, axes = weight.size, parameter_axes(x.ndim, weight)
+    size = max(x.size // channels, 1)
     factors: dict[str, Array | float] = {
         "averaged": 1 / size,
         "times weight": weight,
@@ -430,11 +438,11 @@ def _parameter_gradients(
     }
     of_weight, of_bias = (factors.get(choice, 1.0) for choice in (rules.weight_gradient, rules.bias_gradient))
     terms = dy * (x if rules.weight_gradient == "of raw x" else x_hat)
-    of_x_hat = mean_over(terms, axes).ravel() * size
+    of_x_hat = mean_over(terms, axes).reshape(weight.shape) * size
     if rules.affine == "weight by position":
         of_place = mean_over(terms, tuple(range(x.ndim - 1))).ravel() * (x.size // x.shape[-1])
         of_x_hat = _gathered(of_place, channels, channels)
-    of_one = mean_over(dy, axes).ravel() * size
+    of_one = mean_over(dy, axes).reshape(weight.shape) * size
     return affine_gradients(of_x_hat * of_weight, of_one * of_bias, weight, bias, rules)
 
 

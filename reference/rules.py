@@ -9,7 +9,9 @@ class Rules:
     """One choice a field. The default of every field is what the article states; the formulas are in `batch_norm`."""
 
     # Section 2: the statistics of a training batch.
-    axes: Literal["channel", "tensor", "sample and channel", "position", "last axis", "sample"] = "channel"
+    axes: Literal[
+        "channel", "tensor", "sample and channel", "position", "last axis", "sample", "over the last axis"
+    ] = "channel"
     counted: Literal[
         "all", "all but the last", "all but the first",
         "whole blocks of 4", "whole blocks of 8", "whole blocks of 16", "whole blocks of 32", "whole blocks of 64",
@@ -25,6 +27,7 @@ class Rules:
     ] = "inside"  # fmt: skip
     centered: bool = True
     scaled: bool = True
+    spread: Literal["about the mean", "about zero"] = "about the mean"
     affine: Literal[
         "scale, then shift", "no weight", "no bias", "shift, then scale", "swapped", "absolute weight", "1 + weight",
         "weight 0 means 1", "weight by position", "16 channels",
@@ -56,6 +59,9 @@ class Rules:
         "m - 1", "N", "weight lost", "eps ignored",
     ] = "full"  # fmt: skip
     evaluation_gradient: Literal["constants", "training formula", "root lost", "weight lost"] = "constants"
+
+    # Section 4: how channels are put into groups; "of that size" takes the number of groups for the size of one.
+    grouping: Literal["contiguous", "interleaved", "of that size"] = "contiguous"
 
     # Sections 2 and 3: what a layer starts from when nothing is asked for.
     default_eps: float = 1e-5

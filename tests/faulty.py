@@ -8,6 +8,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,8 @@ from normspec.backends.numpy import Layer, NumPy
 from normspec.conformance.adapters import Backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.claims import CLAIMS, Rival
-from normspec.reference import ARTICLE, Rules
+from normspec.conformance.experiments import OPERATIONS
+from normspec.reference import ARTICLE, Rules, relatives
 
 FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}
 """Faulty adapters by the claim and the rival that they must be blamed for."""
@@ -30,6 +32,8 @@ DTYPE = {
     ("precision.half-gradients", "half steps"): "float16",
     ("precision.half-gradients", "narrow"): "float16",
     ("precision.large-finite", "squares overflow early"): "float16",
+    ("relatives.half-statistics", "half steps"): "float16",
+    ("relatives.half-statistics", "narrow"): "float16",
     ("precision.within-bound", NARROW): "float64",
     ("precision.cancellation", NARROW): "float64",
     ("precision.extent", NARROW): "float64",
@@ -127,9 +131,57 @@ def following(rival: Rival, *, in_layer: bool = False) -> RulesBackend:
     return RulesBackend(layer_rules=rival.rules()) if in_layer else RulesBackend(rival.rules())
 
 
+class RulesRelatives(RulesBackend):
+    """The relatives with some of their choices replaced, beside the article's batch norm."""
+
+    def __init__(self, **change):
+        super().__init__()
+        self.change = change
+
+    def _rules(self, operation):
+        return replace(OPERATIONS[operation], **self.change)
+
+    def layer_norm(self, x, weight, bias, *, eps):
+        y = relatives.layer_norm(*_wide(x, weight, bias), eps=eps, rules=self._rules("layer norm"))
+        return _rounded((y,), x)[0]
+
+    def layer_norm_gradients(self, x, weight, bias, dy, *, eps):
+        rules = self._rules("layer norm")
+        return _rounded(
+            relatives.layer_norm_gradients(*_wide(x, weight, bias, dy), eps=eps, rules=rules), x, weight, bias
+        )
+
+    def rms_norm(self, x, weight, *, eps):
+        return _rounded((relatives.rms_norm(*_wide(x, weight), eps=eps, rules=self._rules("rms norm")),), x)[0]
+
+    def rms_norm_gradients(self, x, weight, dy, *, eps):
+        rules = self._rules("rms norm")
+        return _rounded(relatives.rms_norm_gradients(*_wide(x, weight, dy), eps=eps, rules=rules), x, weight)
+
+    def instance_norm(self, x, weight, bias, *, eps):
+        y = relatives.instance_norm(*_wide(x, weight, bias), eps=eps, rules=self._rules("instance norm"))
+        return _rounded((y,), x)[0]
+
+    def instance_norm_gradients(self, x, weight, bias, dy, *, eps):
+        rules = self._rules("instance norm")
+        return _rounded(
+            relatives.instance_norm_gradients(*_wide(x, weight, bias, dy), eps=eps, rules=rules), x, weight, bias
+        )
+
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        options = {"num_groups": num_groups, "eps": eps, "rules": self._rules("group norm")}
+        return _rounded((relatives.group_norm(*_wide(x, weight, bias), **options),), x)[0]
+
+    def group_norm_gradients(self, x, weight, bias, dy, *, num_groups, eps):
+        options = {"num_groups": num_groups, "eps": eps, "rules": self._rules("group norm")}
+        return _rounded(relatives.group_norm_gradients(*_wide(x, weight, bias, dy), **options), x, weight, bias)
+
+
 for _claim in CLAIMS.values():
     for _rival in _claim.rivals:
-        if _rival.change:  # what needs memory, only a layer can show
+        if _claim.operation != "batch norm":
+            FAULTS[_claim.id, _rival.name] = partial(RulesRelatives, **dict(_rival.change))
+        elif _rival.change:  # what needs memory, only a layer can show
             _in_layer = _rival.layer or _claim.id.startswith("layer.")
             FAULTS[_claim.id, _rival.name] = partial(following, _rival, in_layer=_in_layer)
 
@@ -560,3 +612,57 @@ class PatchesNumPy(_Around):
 
     def disturb(self):
         np.sqrt = partial(np.power, 0.5)
+
+
+# -- section 4 ---------------------------------------------------------------------------------------------------------
+
+
+@fault("relatives.half-statistics", "half steps")
+class LayerNormKeepsStatisticsInHalf(NumPy):
+    """Sums in float32, but rounds mean and variance to the half precision of x."""
+
+    def layer_norm(self, x, weight, bias, *, eps):
+        rows = x.reshape(-1, weight.size)
+        mean = rows.mean(1, keepdims=True, dtype=np.float32).astype(x.dtype)
+        var = np.square(rows - mean).mean(1, keepdims=True, dtype=np.float32).astype(x.dtype)
+        y = (rows - mean).astype(np.float32) / np.sqrt(var.astype(np.float32) + eps)
+        return (y * weight.ravel() + bias.ravel()).reshape(x.shape).astype(x.dtype)
+
+
+@fault("relatives.half-statistics", "narrow")
+class LayerNormSumsInHalf(NumPy):
+    """Adds mean and variance up in half precision."""
+
+    def layer_norm(self, x, weight, bias, *, eps):
+        rows = x.reshape(-1, weight.size).T  # a row is a channel now
+        mean = (_half_sum(rows, None) / weight.size).astype(x.dtype)
+        centered = (rows - mean).astype(x.dtype)
+        var = (_half_sum((centered * centered).astype(x.dtype), None) / weight.size).astype(x.dtype)
+        y = (centered / np.sqrt(var.astype(np.float32) + eps)).T * weight.ravel() + bias.ravel()
+        return y.reshape(x.shape).astype(x.dtype)
+
+
+@fault("relatives.identities", "one group is not layer norm")
+class OneGroupIsNone(NumPy):
+    """Takes a single group for no grouping at all: every channel by itself."""
+
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        return super().group_norm(x, weight, bias, num_groups=x.shape[1] if num_groups == 1 else num_groups, eps=eps)
+
+
+@fault("relatives.identities", "a group a channel is not instance norm")
+class PairsAtLeast(NumPy):
+    """Makes groups of two channels at least, where there is an even number of them."""
+
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        alone = num_groups == x.shape[1] and not num_groups % 2
+        return super().group_norm(x, weight, bias, num_groups=num_groups // 2 if alone else num_groups, eps=eps)
+
+
+@fault("relatives.identities", "a sample alone is not instance norm")
+class EvaluatesOneSample(NumPy):
+    """Takes a batch of one for an evaluation."""
+
+    def train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
+        y, *state = super().train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+        return self.evaluate(x, weight, bias, running_mean, running_var, eps=eps) if len(x) == 1 else y, *state

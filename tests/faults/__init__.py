@@ -10,6 +10,7 @@ from faults import (
     modes,
     nans,
     numerics,
+    relatives,
     repeats,
     state,
     structure,
@@ -19,5 +20,6 @@ from faults.registry import FAULTS, Fault
 
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
+    relatives,
 )  # fmt: skip
 __all__ = ["FAMILIES", "FAULTS", "Fault"]

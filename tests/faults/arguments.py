@@ -106,9 +106,7 @@ class EpsFixedInGradients(Pieces):
         return super().root(var, 1e-5 if self.mode == "train_gradients" else eps)
 
 
-@fault(
-    "gradient.evaluation", explained="dweight is divided by the same root, and the claim on it comes before that on dx"
-)
+@fault("gradient.evaluation")
 class EpsMissingInEvaluationGradients(Pieces):
     """The backward pass of evaluation leaves eps out."""
 
@@ -268,7 +266,10 @@ class BiasIsMissingInEvaluation(Pieces):
         return super().affine(x_hat, weight, bias * 0 if self.mode == "evaluate" else bias)
 
 
-@fault("affine.scale-then-shift")
+@fault(
+    "affine.scale-then-shift",
+    explained="y of training alone is wrong, as with other statistics than the batch's; no known formula has a cut",
+)
 class CutsOffBelowZero(Pieces):
     """The activation that may be fused behind is always on in training."""
 

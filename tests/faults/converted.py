@@ -95,7 +95,10 @@ class ChannelsLastByGuess(Pieces):
         return super().evaluate(x, weight, *rest, **options)
 
 
-@fault("precision.within-bound")
+@fault(
+    "precision.within-bound",
+    explained="a deviation that float16 cannot hold gives infinity, and the claim on large numbers names that",
+)
 class FoldsInHalf(Pieces):
     """Slope and intercept of evaluation are stored in float16."""
 

@@ -64,7 +64,7 @@ class EmptyGradientsAreNaN(Pieces):
         return dx, dweight + (0 if x.size else np.nan), dbias + (0 if x.size else np.nan)
 
 
-@fault("hygiene.every-shape")
+@fault("hygiene.every-shape", explained="x without channels may be refused, and an exception is a refusal")
 class NoChannelsCrash(Pieces):
     """Evaluation divides the size of x by its channels, and there may be none."""
 

@@ -162,7 +162,7 @@ class SecondEvaluationTracks(Layer):
         return y
 
 
-@fault("evaluate.frozen", explained="its next evaluation uses what it reset, and is looked at first")
+@fault("evaluate.frozen")
 class EvaluationResetsTheState(Layer):
     """Evaluation puts the running variance back to 1."""
 
@@ -197,7 +197,7 @@ class FirstStepEvaluates(Layer):
         return y if self.steps == 1 else trained
 
 
-@fault("running.initial", explained="a new layer in evaluation starts from it, and is looked at first")
+@fault("running.initial")
 class SharesItsStateWithOtherLayers(Layer):
     """The running mean is one default array, shared by all layers of a width."""
 
@@ -212,7 +212,7 @@ class SharesItsStateWithOtherLayers(Layer):
         self.running_var = var
 
 
-@fault("running.initial", explained="a new layer in evaluation starts from it, and is looked at first")
+@fault("running.initial")
 class MeanStartsAtOne(Layer):
     """The running mean starts at 1."""
 

@@ -37,11 +37,7 @@ class IgnoresStridesOfTheGradient(Pieces):
         return super().train_gradients(x, weight, bias, misread(dy), **options)
 
 
-@fault(
-    "hygiene.layouts",
-    thread=("pytorch/pytorch#175189", "pytorch/pytorch#181411"),
-    explained="dweight is not compared between layouts",
-)
+@fault("hygiene.layouts", thread=("pytorch/pytorch#175189", "pytorch/pytorch#181411"))
 class WeightGradientOfChannelsLast(Pieces):
     """dweight of an x with channels last is taken from its memory in the wrong order; dbias is right."""
 
@@ -52,11 +48,7 @@ class WeightGradientOfChannelsLast(Pieces):
         return dx, dweight, dbias
 
 
-@fault(
-    "hygiene.layouts",
-    thread="pytorch/pytorch#169372",
-    explained="gradients of evaluation are not compared between layouts",
-)
+@fault("hygiene.layouts", thread="pytorch/pytorch#169372")
 class EvaluationGradientIgnoresStrides(Pieces):
     """The backward pass of evaluation reads dy as if its memory were contiguous."""
 
@@ -127,11 +119,7 @@ class MisreadsStridedState(Pieces):
         return super().evaluate(x, weight, bias, misread(running_mean), misread(running_var), **options)
 
 
-@fault(
-    "hygiene.layouts",
-    thread=("pytorch/pytorch#190645", "pytorch/pytorch#188371", "braindecode/braindecode#1086"),
-    explained="a crash on one layout is met by every claim whose cases are laid out so, and the first of them is named",
-)
+@fault("hygiene.layouts", thread=("pytorch/pytorch#190645", "pytorch/pytorch#188371", "braindecode/braindecode#1086"))
 class RefusesChannelsLastGradients(Pieces):
     """The backward pass views what it must copy, and raises where the channels are last."""
 
@@ -286,7 +274,7 @@ class UpdatesBeforeItReads(Pieces):
         return results
 
 
-@fault("hygiene.no-alias", explained="what a layer returned earlier is only seen to be wrong")
+@fault("hygiene.no-alias")
 class LayerReusesItsOutput(Layer):
     """A layer hands out every y in one buffer."""
 
@@ -313,7 +301,10 @@ class HalfIsNeverWritten(_Reusing):
         return before.copy()
 
 
-@fault("hygiene.deterministic", explained="from the second weight on, everything is wrong")
+@fault(
+    "hygiene.deterministic",
+    explained="within one process its results repeat: a first call of each length is met by whatever claim asks first",
+)
 class KeepsTheWeightItMet(Pieces):
     """The first weight of every length is folded into the compiled kernel, and used in all later calls."""
 

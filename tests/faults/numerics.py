@@ -128,7 +128,11 @@ class MomentumInHalf(Pieces):
         return super().mixed(old, new, float(np.float16(momentum)))
 
 
-@fault("normalize.eps-inside-root", thread="tensorflow/tensorflow#24979")
+@fault(
+    "normalize.eps-inside-root",
+    thread="tensorflow/tensorflow#24979",
+    explained="an eps that float16 cannot hold shows first where a constant channel's gradient is asked for",
+)
 class EpsInHalf(Pieces):
     """eps is held in float16, where 1e-5 is 1.0014e-5 and 1e-8 is 0."""
 
@@ -205,7 +209,9 @@ class ZeroBeyondLargeVariance(Pieces):
         return super().root(var, eps) * (var < 1e12)
 
 
-@fault("precision.within-bound")
+@fault(
+    "precision.within-bound", explained="it hides inf as well, which is told more surely than values no formula gives"
+)
 class ClipsNormalized(Pieces):
     """x-hat is clipped to +-6."""
 
@@ -213,7 +219,7 @@ class ClipsNormalized(Pieces):
         return np.clip(super().x_hat(x, mean, root), -6, 6)
 
 
-@fault("normalize.eps-inside-root")
+@fault("normalize.eps-inside-root", explained="the default eps is read from data of so small a variance")
 class SmallVarianceIsRaised(Pieces):
     """The variance is raised to at least 1e-4 beside eps."""
 

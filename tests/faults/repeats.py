@@ -103,7 +103,10 @@ class SilencesErrors(Pieces):
         return super().train(*arrays, **options)
 
 
-@fault("hygiene.global-state")
+@fault(
+    "hygiene.global-state",
+    explained="what is set once stays set, and other claims have called it before; asked alone, its claim refuses it",
+)
 class SetsAnEnvironmentVariable(Pieces):
     """The backward pass asks for determinism through the environment."""
 

@@ -58,7 +58,11 @@ class CorrectsByItsShare(_Sample):
         return (size / 2) / (size / 2 - 1) if size > 2 else 2.0
 
 
-@fault("hygiene.every-shape", thread=("tensorflow/tensorflow#55545", "ml-explore/mlx#3817"))
+@fault(
+    "hygiene.every-shape",
+    thread=("tensorflow/tensorflow#55545", "ml-explore/mlx#3817"),
+    explained="its shapes are wrong in running_var alone, and by less than other bounds",
+)
 class PopulationVarianceOfLongOnes(_Sample):
     """From 64 values on the tracked variance has divisor m."""
 
@@ -221,7 +225,10 @@ class OneValueHasAnInfiniteVariance(Pieces):
         return y, self.kept(running_mean, running_mean) * 1, self.kept(running_var / 0.0, running_var)
 
 
-@fault("running.converges")
+@fault(
+    "running.converges",
+    explained="a layer's third step meets it, too, and the claim on layers comes before what follows from it",
+)
 class StallsNearTheBatch(Pieces):
     """A running mean within a tenth of the batch's deviation is left where it is."""
 

@@ -110,7 +110,10 @@ class BiasGradientStopsAfter32768(Pieces):
 # -- reductions that combine wrongly -----------------------------------------------------------------------------------
 
 
-@fault("hygiene.every-shape")
+@fault(
+    "hygiene.every-shape",
+    explained="what a lane adds grows with the mean, so that some data of a wrong shape are right",
+)
 class CountsPaddedLanes(Pieces):
     """Lanes beyond the end load 0, and their deviation from the mean counts in the variance."""
 
@@ -209,7 +212,7 @@ class StatisticsOf512Channels(_Channels):
     most = 512
 
 
-@fault("hygiene.every-shape")
+@fault("hygiene.every-shape", explained="with one channel all is right, as if the statistics ran over the channels")
 class ForgetsTheLastChannel(Pieces):
     """The last of several channels is passed on as it came."""
 
@@ -354,7 +357,7 @@ class OneSampleTrainsWithTheState(Pieces):
         return y, mean, var
 
 
-@fault("hygiene.every-shape")
+@fault("hygiene.every-shape", explained="without eps two values a channel are signs")
 class TwoValuesAreSigns(Pieces):
     """Two values a channel become -1 and 1, whatever eps."""
 

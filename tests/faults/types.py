@@ -50,10 +50,7 @@ class DoubleComesBackSingle(Pieces):
         return dx, dweight, dbias.astype(np.float32)
 
 
-@fault(
-    "hygiene.dtype-shape",
-    explained="a result of another shape is a crash for every claim that asks for it, and the first is named",
-)
+@fault("hygiene.dtype-shape")
 class KeepsReducedAxes(Pieces):
     """The running statistics come back with the reduced axes kept, as (1, C, 1, 1)."""
 
@@ -62,10 +59,7 @@ class KeepsReducedAxes(Pieces):
         return y, mean.reshape(1, -1, *[1] * (x.ndim - 2)), var.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
-@fault(
-    "hygiene.every-shape",
-    explained="a result of another shape is a crash for every claim that asks for it, and the first is named",
-)
+@fault("hygiene.every-shape")
 class SqueezesOneChannel(Pieces):
     """With one channel the running statistics come back without axes."""
 
@@ -74,12 +68,7 @@ class SqueezesOneChannel(Pieces):
         return y, mean.squeeze(), var.squeeze()
 
 
-@fault(
-    "hygiene.dtype-shape",
-    dtype="float64",
-    thread="tinygrad/tinygrad#7025",
-    explained="training raises in every case of the dtype, and the first claim about training is named",
-)
+@fault("hygiene.dtype-shape", dtype="float64", thread="tinygrad/tinygrad#7025")
 class DoubleCannotBeAssigned(Pieces):
     """Training in float64 raises: the state was made in float32."""
 

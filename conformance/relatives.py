@@ -1,0 +1,136 @@
+"""Experiments on the relatives of batch norm, which normalize within a sample (section 4)."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from normspec.conformance import prediction
+from normspec.conformance.adapters import Backend, NotOffered, call
+from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
+from normspec.conformance.cases import Array, Case, Inputs, laid_out
+from normspec.conformance.experiments import Experiment, Trace, given
+from normspec.conformance.memory import kept_by_size
+from normspec.conformance.prediction import Expected
+from normspec.reference import Rules
+from normspec.reference.relatives import grouped, rows, ungrouped
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A way of normalizing within a sample. Of x in memory order, every `size` values share their statistics."""
+
+    name: str
+    """The adapter's function; that for the gradients ends on `_gradients`."""
+    parameters: Callable[[Case], tuple[int, ...]]
+    """The shape of weight and bias."""
+    size: Callable[[Case], int]
+    """How many values share their statistics."""
+    lie: Literal["rows", "channels", "groups"]
+    """How parameters lie: over the last axes, one a channel, or so with channels in groups."""
+    bias: bool = True
+    """Whether there is one."""
+
+    @property
+    def operation(self) -> str:
+        """As claims name it."""
+        return self.name.replace("_", " ")
+
+    def given(self, case: Case) -> Inputs:
+        """The arrays of a case: x and dy of its shape, weight and bias as they lie over it; no running statistics."""
+        return _given(case, self)
+
+    def arranged(self, values: Inputs, case: Case, rules: Rules) -> tuple[Inputs, Callable[[Array], Array]]:
+        """The same as a prediction wants it, parameters on axis 1 and behind, and what brings x's shape back."""
+        x, weight, bias, dy = values.x, values.weight, values.bias, values.dy
+        if self.lie == "groups":
+            x, weight, bias, dy = (grouped(a, case.groups, rules) for a in (x, weight, bias, dy))
+            return values._replace(x=x, weight=weight, bias=bias, dy=dy), lambda a: ungrouped(a, rules)
+        if self.lie == "rows":
+            x, dy = rows(x, weight), rows(dy, weight)
+        return values._replace(x=x, dy=dy), lambda a: a.reshape(values.x.shape)
+
+
+@kept_by_size(4096)
+def _given(case: Case, relative: Relative) -> Inputs:
+    size = relative.size(case)
+    turned = given(replace(case, shape=(size, math.prod(case.shape) // size)))
+    shape = relative.parameters(case)
+    plain = replace(case, shape=(4, math.prod(shape)), seed=case.seed + 1)
+    of_parameters = given(replace(plain, data="exact 3") if case.data.startswith("exact") else plain)
+    weight, bias = of_parameters.weight.reshape(shape), of_parameters.bias.reshape(shape)
+    x, dy = (np.ascontiguousarray(a.T).reshape(case.shape) for a in (turned.x, turned.dy))
+    return Inputs(x, weight, bias if relative.bias else np.zeros(shape), np.zeros(1), np.ones(1), dy)
+
+
+def run(relative: Relative, backend: Backend, case: Case, values: Inputs, *, gradients: bool = False) -> Trace:
+    """What the backend gives for these values. Raises NotOffered or Crashed."""
+    name = f"{relative.name}_gradients" if gradients else relative.name
+    function = getattr(backend.adapter, name, None)
+    if not callable(function):
+        raise NotOffered(f"the adapter has no {name}")
+    x, dy = (laid_out(a, case.dtype, case.layout) for a in (values.x, values.dy))
+    small = parameter_dtype(case.dtype)
+    parameters = [laid_out(a, small, "contiguous") for a in (values.weight, values.bias)[: 1 + relative.bias]]
+    options: dict[str, Any] = {"eps": case.eps, **({"num_groups": case.groups} if relative.lie == "groups" else {})}
+    names = ("dx", "dweight", "dbias")[: 2 + relative.bias] if gradients else ("y",)
+    shapes = [x.shape, *(p.shape for p in parameters)][: len(names)]
+    results = call(function, names, shapes, x, *parameters, *([dy] if gradients else []), **options)
+    return dict(zip(names, results, strict=True))
+
+
+def told(
+    relative: Relative, case: Case, values: Inputs, rules: Rules, arithmetic: Arithmetic, *, gradients: bool = False
+) -> Mapping[str, Expected]:
+    """What it must give for them under `rules`."""
+    arranged, restored = relative.arranged(values, case, rules)
+    if not gradients:
+        y = prediction.normalized(arranged, rules, arithmetic, eps=case.eps)["y"]
+        return {"y": Expected(*map(restored, y))}
+    results = prediction.train_gradients(arranged, rules, arithmetic, eps=case.eps)
+    whole = {"dx": Expected(*map(restored, results["dx"]))}
+    for name in ("dweight", "dbias")[: 1 + relative.bias]:
+        whole[name] = Expected(*(_of_parameters(relative, a, rules) for a in results[name]))
+    return whole
+
+
+def _of_parameters(relative: Relative, values: Array, rules: Rules) -> Array:
+    return ungrouped(values[None], rules)[0] if relative.lie == "groups" else values
+
+
+def _experiments(relative: Relative) -> tuple[Experiment, Experiment]:
+    """The operation, and its gradients."""
+
+    def observe(gradients: bool, backend: Backend, case: Case) -> Trace:
+        return run(relative, backend, case, relative.given(case), gradients=gradients)
+
+    def predict(gradients: bool, case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+        return told(relative, case, relative.given(case), rules, arithmetic, gradients=gradients)
+
+    forward, backward = (
+        Experiment(name, partial(observe, gradients), partial(predict, gradients), operation=relative.operation)
+        for name, gradients in ((relative.name, False), (f"{relative.name}_gradients", True))
+    )
+    return forward, backward
+
+
+def _last_axes(case: Case) -> tuple[int, ...]:
+    return case.shape[-case.trailing :] if case.trailing else case.shape[1:]
+
+
+def _channels(case: Case) -> tuple[int, ...]:
+    return (case.shape[1],)
+
+
+LAYER = Relative("layer_norm", _last_axes, lambda case: math.prod(_last_axes(case)), "rows")
+RMS = Relative("rms_norm", _last_axes, lambda case: math.prod(_last_axes(case)), "rows", bias=False)
+INSTANCE = Relative("instance_norm", _channels, lambda case: math.prod(case.shape[2:]), "channels")
+GROUP = Relative("group_norm", _channels, lambda case: math.prod(case.shape[1:]) // case.groups, "groups")
+
+LAYER_NORM, LAYER_NORM_GRADIENTS = _experiments(LAYER)
+RMS_NORM, RMS_NORM_GRADIENTS = _experiments(RMS)
+INSTANCE_NORM, INSTANCE_NORM_GRADIENTS = _experiments(INSTANCE)
+GROUP_NORM, GROUP_NORM_GRADIENTS = _experiments(GROUP)

@@ -1,0 +1,160 @@
+"""Section 4: the relatives, which normalize within a sample."""
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from normspec.conformance import pools, prediction
+from normspec.conformance.adapters import Backend, NotOffered
+from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.cases import AnyArray, Case
+from normspec.conformance.checking import Check, on
+from normspec.conformance.experiments import OPERATIONS, run_train
+from normspec.conformance.prediction import Expected
+from normspec.conformance.relatives import (
+    GROUP,
+    GROUP_NORM,
+    GROUP_NORM_GRADIENTS,
+    INSTANCE,
+    INSTANCE_NORM,
+    INSTANCE_NORM_GRADIENTS,
+    LAYER,
+    LAYER_NORM,
+    LAYER_NORM_GRADIENTS,
+    RMS_NORM,
+    RMS_NORM_GRADIENTS,
+    Relative,
+    run,
+    told,
+)
+
+GRADIENTS = ("dx", "dweight", "dbias")
+
+
+@pytest.mark.claim("relatives.layer-norm")
+def test_layer_norm(check: Check) -> None:
+    """Section 4: layer norm takes mean and variance of each sample, over the axes that weight and bias have."""
+    check.formula(on(pools.exact_layer, LAYER_NORM, "y"), on(pools.hostile_layer, LAYER_NORM, "y"))
+
+
+@pytest.mark.claim("relatives.layer-norm-gradients")
+def test_layer_norm_gradients(check: Check) -> None:
+    """Section 4: the gradients of layer norm, through the sample's own statistics."""
+    check.formula(
+        on(pools.exact_layer, LAYER_NORM_GRADIENTS, *GRADIENTS),
+        on(pools.hostile_layer, LAYER_NORM_GRADIENTS, *GRADIENTS),
+    )
+
+
+@pytest.mark.claim("relatives.instance-norm")
+def test_instance_norm(check: Check) -> None:
+    """Section 4: instance norm takes them of each sample and channel, over space."""
+    check.formula(on(pools.exact_instance, INSTANCE_NORM, "y"), on(pools.hostile_instance, INSTANCE_NORM, "y"))
+
+
+@pytest.mark.claim("relatives.instance-norm-gradients")
+def test_instance_norm_gradients(check: Check) -> None:
+    """Section 4: the gradients of instance norm; weight and bias are shared by all samples."""
+    check.formula(
+        on(pools.exact_instance, INSTANCE_NORM_GRADIENTS, *GRADIENTS),
+        on(pools.hostile_instance, INSTANCE_NORM_GRADIENTS, *GRADIENTS),
+    )
+
+
+@pytest.mark.claim("relatives.group-norm")
+def test_group_norm(check: Check) -> None:
+    """Section 4: group norm takes them of each sample and group of neighbouring channels."""
+    check.formula(on(pools.exact_group, GROUP_NORM, "y"), on(pools.hostile_group, GROUP_NORM, "y"))
+
+
+@pytest.mark.claim("relatives.group-norm-gradients")
+def test_group_norm_gradients(check: Check) -> None:
+    """Section 4: the gradients of group norm; weight and bias are one a channel, not one a group."""
+    check.formula(
+        on(pools.exact_group, GROUP_NORM_GRADIENTS, *GRADIENTS),
+        on(pools.hostile_group, GROUP_NORM_GRADIENTS, *GRADIENTS),
+    )
+
+
+@pytest.mark.claim("relatives.rms-norm")
+def test_rms_norm(check: Check) -> None:
+    """Layer norm's nearest rival: x over its root mean square, neither centered nor shifted."""
+    check.formula(on(pools.exact_rms, RMS_NORM, "y"), on(pools.hostile_rms, RMS_NORM, "y"))
+
+
+@pytest.mark.claim("relatives.rms-norm-gradients")
+def test_rms_norm_gradients(check: Check) -> None:
+    """The gradients of RMS norm, through the mean square."""
+    check.formula(
+        on(pools.exact_rms, RMS_NORM_GRADIENTS, "dx", "dweight"),
+        on(pools.hostile_rms, RMS_NORM_GRADIENTS, "dx", "dweight"),
+    )
+
+
+@pytest.mark.claim("relatives.half-statistics")
+def test_half_statistics(check: Check) -> None:
+    """Section 4: of half-precision data, the statistics of all of them are summed and kept in float32 or wider."""
+    check.grade(
+        on(pools.half_layer, LAYER_NORM, "y"),
+        on(pools.half_instance, INSTANCE_NORM, "y"),
+        on(pools.half_group, GROUP_NORM, "y"),
+        on(pools.half_rms, RMS_NORM, "y"),
+        accepted=["wide", "wide, one pass", "parts"],
+    )
+
+
+@pytest.mark.claim("relatives.identities")
+def test_identities(check: Check) -> None:
+    """Section 4: where two of them normalize over the same values, they give the same."""
+
+    def refutation(backend: Backend, case: Case) -> str:
+        one = partial(_normalized, backend, GROUP, replace(case, groups=1), case)
+        each = partial(_normalized, backend, GROUP, replace(case, groups=case.shape[1]), case)
+        layer = partial(_normalized, backend, LAYER, case, case)
+        instance = partial(_normalized, backend, INSTANCE, case, case)
+        offered = False
+        for words, first, second in (
+            ("one group is not layer norm", one, layer),
+            ("a group a channel is not instance norm", each, instance),
+            ("a sample alone is not instance norm", partial(_batch_norm_alone, backend, case), instance),
+        ):
+            with suppress(NotOffered):
+                (y, expected), (other, also) = first(), second()
+                offered = True
+                apart = abs(y.astype(np.float64) - other.astype(np.float64))
+                outside = apart > expected.bound + also.bound
+                if outside.any():
+                    index = tuple(int(i) for i in np.argwhere(outside)[0])
+                    return f"{words}: y{list(index)} is {float(y[index]):g} and {float(other[index]):g}"
+        if not offered:
+            raise NotOffered("no two of them are offered")
+        return ""
+
+    check.holds(pools.instances, refutation)
+
+
+def _normalized(backend: Backend, relative: Relative, case: Case, data: Case) -> tuple[AnyArray, Expected]:
+    """y of a relative on the values of `data`, with weight 1 and bias 0, and its prediction."""
+    shape = relative.parameters(case)
+    values = INSTANCE.given(data)._replace(weight=np.ones(shape), bias=np.zeros(shape))
+    expected = told(relative, case, values, OPERATIONS[relative.operation], GRADES[case.dtype][-1])["y"]
+    return run(relative, backend, case, values)["y"], expected
+
+
+def _batch_norm_alone(backend: Backend, case: Case) -> tuple[AnyArray, Expected]:
+    """y of every sample as a batch of one."""
+    values, alone, seen = INSTANCE.given(case), replace(case, shape=(1, *case.shape[1:])), []
+    channels = case.shape[1]
+    unit = {"weight": np.ones(channels), "bias": np.zeros(channels)}
+    state = {"running_mean": np.zeros(channels), "running_var": np.ones(channels)}
+    for number in range(len(values.x)):
+        one = values._replace(x=values.x[number : number + 1], dy=values.dy[number : number + 1], **unit, **state)
+        expected = prediction.train(
+            one, OPERATIONS["batch norm"], GRADES[case.dtype][-1], eps=case.eps, momentum=case.momentum
+        )["y"]
+        seen.append((run_train(backend, alone, one)["y"], *expected))
+    y, value, bound = (np.concatenate(arrays) for arrays in zip(*seen, strict=True))
+    return y, Expected(value, bound)

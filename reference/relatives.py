@@ -1,0 +1,100 @@
+"""The relatives of batch norm, in float64, under any `Rules` (section 4): the same formulas over other values.
+
+Each normalizes within a sample, whatever else is in the batch, and has no running statistics: training and evaluation
+are the same. Layer norm: Ba et al. 2016 (arXiv 1607.06450). Instance norm: Ulyanov et al. 2016 (1607.08022). Group
+norm: Wu & He 2018 (1803.08494). RMS norm: Zhang & Sennrich 2019 (1910.07467).
+
+Erratum: the article counts the values of a group as G x H x W. Wu & He make G groups, each of (C / G) x H x W values.
+"""
+
+import numpy as np
+
+from normspec.reference.batch_norm import Array, normalize, scale_and_shift, statistics, train_gradients
+from normspec.reference.rules import Rules
+
+LAYER = Rules(axes="sample")
+INSTANCE = Rules(axes="sample and channel")
+GROUP = INSTANCE  # the groups take the channels' place
+RMS = Rules(axes="sample", centered=False, spread="about zero")
+
+
+@np.errstate(all="ignore")
+def normalized(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules) -> Array:
+    """y = weight * x-hat + bias, of x's shape; weight and bias lie on axis 1 of x and those behind."""
+    scale, shift = scale_and_shift(weight, bias, x.shape, rules)
+    return normalize(statistics(x, rules), eps, rules)[0] * scale + shift
+
+
+def rows(x: Array, weight: Array) -> Array:
+    """x as samples in the shape of `weight`, which layer norm has for its last axes."""
+    return x.reshape(-1, *weight.shape)
+
+
+def grouped(x: Array, num_groups: int, rules: Rules = GROUP) -> Array:
+    """x of (N, C, *spatial) as (N, G, C / G, *spatial), or parameters of (C,) as (G, C / G)."""
+    per_channel = x.ndim == 1
+    x = x[None] if per_channel else x
+    samples, channels, *spatial = x.shape
+    count = channels // num_groups if rules.grouping == "of that size" else num_groups
+    if rules.grouping == "interleaved":
+        split = x.reshape(samples, channels // count, count, *spatial).swapaxes(1, 2)
+    else:
+        split = x.reshape(samples, count, channels // count, *spatial)
+    return split[0] if per_channel else split
+
+
+def ungrouped(split: Array, rules: Rules = GROUP) -> Array:
+    """The inverse of `grouped`."""
+    split = split.swapaxes(1, 2) if rules.grouping == "interleaved" else split
+    return split.reshape(split.shape[0], split.shape[1] * split.shape[2], *split.shape[3:])
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules = LAYER) -> Array:
+    """y of x's shape: over the last axes, those that weight and bias have, one sample at a time."""
+    return normalized(rows(x, weight), weight, bias, eps=eps, rules=rules).reshape(x.shape)
+
+
+def rms_norm(x: Array, weight: Array, *, eps: float, rules: Rules = RMS) -> Array:
+    """y = weight * x / sqrt(mean(x^2) + eps): layer norm without center and bias."""
+    return layer_norm(x, weight, np.zeros_like(weight), eps=eps, rules=rules)
+
+
+def instance_norm(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules = INSTANCE) -> Array:
+    """y of x's shape (N, C, *spatial): over space, one sample and channel at a time; weight and bias (C,)."""
+    return normalized(x, weight, bias, eps=eps, rules=rules)
+
+
+def group_norm(x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float, rules: Rules = GROUP) -> Array:
+    """y of x's shape (N, C, *spatial): over C / G neighbouring channels and space, one sample at a time."""
+    split = (grouped(a, num_groups, rules) for a in (x, weight, bias))
+    return ungrouped(normalized(*split, eps=eps, rules=rules), rules)
+
+
+def layer_norm_gradients(
+    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = LAYER
+) -> tuple[Array, Array, Array]:
+    """dx of x's shape, dweight and dbias of weight's: batch norm's formulas, over the sample's own values."""
+    dx, dweight, dbias = train_gradients(rows(x, weight), weight, bias, rows(dy, weight), eps=eps, rules=rules)
+    return dx.reshape(x.shape), dweight, dbias
+
+
+def rms_norm_gradients(x: Array, weight: Array, dy: Array, *, eps: float, rules: Rules = RMS) -> tuple[Array, Array]:
+    """dx and dweight."""
+    return layer_norm_gradients(x, weight, np.zeros_like(weight), dy, eps=eps, rules=rules)[:2]
+
+
+def instance_norm_gradients(
+    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = INSTANCE
+) -> tuple[Array, Array, Array]:
+    """dx of x's shape, dweight and dbias (C,)."""
+    return train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
+
+
+def group_norm_gradients(
+    x: Array, weight: Array, bias: Array, dy: Array, *, num_groups: int, eps: float, rules: Rules = GROUP
+) -> tuple[Array, Array, Array]:
+    """dx of x's shape, dweight and dbias (C,)."""
+    split = (grouped(a, num_groups, rules) for a in (x, weight, bias, dy))
+    dx, *parameters = train_gradients(*split, eps=eps, rules=rules)
+    dweight, dbias = (ungrouped(p[None], rules)[0] for p in parameters)
+    return ungrouped(dx, rules), dweight, dbias

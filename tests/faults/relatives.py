@@ -1,0 +1,115 @@
+"""Faults in the relatives of batch norm."""
+
+import numpy as np
+
+from faults.registry import fault
+from normspec.backends.numpy import NumPy
+
+
+@fault("relatives.layer-norm")
+class LayerNormOfTheFirst16(NumPy):
+    """Layer norm takes its statistics from the first 16 values of a sample."""
+
+    def layer_norm(self, x, weight, bias, *, eps):
+        rows = x.reshape(-1, weight.size)
+        mean, var = rows[:, :16].mean(1, keepdims=True), rows[:, :16].var(1, keepdims=True)
+        y = (rows - mean) / np.sqrt(var + eps) * weight.ravel() + bias.ravel()
+        return y.reshape(x.shape).astype(x.dtype)
+
+
+@fault("relatives.layer-norm")
+class LayerNormTransposesItsParameters(NumPy):
+    """Weight of several axes is read in the order of its last axis."""
+
+    def layer_norm(self, x, weight, bias, *, eps):
+        return super().layer_norm(x, np.ascontiguousarray(weight.T).reshape(weight.shape), bias, eps=eps)
+
+
+@fault("relatives.layer-norm-gradients")
+class LayerNormGradientOfTheLastSample(NumPy):
+    """dweight is that of the last sample: the others are overwritten."""
+
+    def layer_norm_gradients(self, x, weight, bias, dy, *, eps):
+        dx, _, dbias = super().layer_norm_gradients(x, weight, bias, dy, eps=eps)
+        last = -weight.size
+        rows = [a.reshape(-1)[last:].reshape(weight.shape) for a in (x, dy)]
+        return dx, super().layer_norm_gradients(rows[0], weight, bias, rows[1], eps=eps)[1], dbias
+
+
+@fault("relatives.half-statistics", dtype="float16")
+class LayerNormSquaresInHalf(NumPy):
+    """The squares are added up in float16, where they overflow or lose what is small."""
+
+    def layer_norm(self, x, weight, bias, *, eps):
+        axes = tuple(range(x.ndim - weight.ndim, x.ndim))
+        centered = x - x.mean(axes, keepdims=True)
+        var = np.square(centered).sum(axes, keepdims=True, dtype=np.float16) / np.float16(weight.size)
+        return (centered / np.sqrt(var + np.float16(eps)) * weight + bias).astype(x.dtype)
+
+
+@fault("relatives.instance-norm")
+class InstanceNormOfTheFirstSample(NumPy):
+    """Every sample is normalized with the statistics of the first."""
+
+    def instance_norm(self, x, weight, bias, *, eps):
+        axes, shape = tuple(range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+        mean, var = x[:1].mean(axes, keepdims=True), x[:1].var(axes, keepdims=True)
+        y = (x - mean) / np.sqrt(var + eps) * weight.reshape(shape) + bias.reshape(shape)
+        return y.astype(x.dtype)
+
+
+@fault("relatives.instance-norm-gradients")
+class InstanceNormGradientsOfBatchNorm(NumPy):
+    """The backward pass is batch norm's, over the batch as well."""
+
+    def instance_norm_gradients(self, x, weight, bias, dy, *, eps):
+        return self.train_gradients(x, weight, bias, dy, eps=eps)
+
+
+@fault("relatives.group-norm")
+class GroupNormWeighsGroups(NumPy):
+    """A group takes the weight of its first channel."""
+
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        first = np.repeat(weight[:: weight.size // num_groups], weight.size // num_groups)
+        return super().group_norm(x, first, bias, num_groups=num_groups, eps=eps)
+
+
+@fault("relatives.group-norm")
+class GroupNormCountsChannels(NumPy):
+    """The sums over a group are divided by the number of its channels and rows, without columns."""
+
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        rows, shape = x.reshape(len(x), num_groups, -1), (1, -1, *[1] * (x.ndim - 2))
+        count = rows.shape[2] // (x.shape[-1] if x.ndim > 2 else 1)
+        centered = rows - rows.mean(2, keepdims=True)
+        var = np.square(centered).sum(2, keepdims=True) / count
+        y = (centered / np.sqrt(var + eps)).reshape(x.shape)
+        return (y * weight.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+
+
+@fault("relatives.group-norm-gradients")
+class GroupNormGradientsPerGroup(NumPy):
+    """dbias is summed over each group and handed to all its channels."""
+
+    def group_norm_gradients(self, x, weight, bias, dy, *, num_groups, eps):
+        dx, dweight, dbias = super().group_norm_gradients(x, weight, bias, dy, num_groups=num_groups, eps=eps)
+        sums = dbias.reshape(num_groups, -1).sum(1)
+        return dx, dweight, np.repeat(sums, dbias.size // num_groups)
+
+
+@fault("relatives.rms-norm")
+class RmsNormOverTheNorm(NumPy):
+    """x is divided by its norm: the mean is a sum."""
+
+    def rms_norm(self, x, weight, *, eps):
+        axes = tuple(range(x.ndim - weight.ndim, x.ndim))
+        return (x / np.sqrt(np.square(x).sum(axes, keepdims=True) + eps) * weight).astype(x.dtype)
+
+
+@fault("relatives.rms-norm-gradients")
+class RmsNormGradientsOfLayerNorm(NumPy):
+    """The backward pass is layer norm's, centered."""
+
+    def rms_norm_gradients(self, x, weight, dy, *, eps):
+        return self.layer_norm_gradients(x, weight, np.zeros_like(weight), dy, eps=eps)[:2]
