@@ -117,6 +117,7 @@ _AXES = {
     "position": "of each position, over the batch",
     "last axis": "of each last index, over all other axes",
     "sample": "of each sample",
+    "over the last axis": "over the last axis alone",
 }
 _STATISTICS = {
     "batch": "the batch's",

@@ -75,7 +75,7 @@ def statistics(x: Array, rules: Rules = ARTICLE) -> Groups:
     axes = reduced_axes(x.ndim, rules.axes)
     size = int(np.prod([x.shape[a] for a in axes]))
     if rules.spread == "about zero":
-        return Groups(np.zeros_like(mean_over(x, axes)), mean_over(x * x, axes), x, size)
+        return Groups(np.zeros_like(mean_over(x, axes)), mean_over(x * x, axes), x.copy(), size)
     if rules.counted != "all":
         return _partial_statistics(x, axes, size, rules.counted)
     first = mean_over(x, axes)

