@@ -155,8 +155,9 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
 
     total, weighed = abs(dy), abs(dy) * (d + np.asarray(error.mean) + reach)
     if axes == every:
-        of_weight = (largest * error.mean).ravel() * abs(dy.sum(every)) + largest.ravel() * sums * weighed.sum(every)
-        of_weight = of_weight + abs(dweight) * (root_error / exact_root).ravel()
+        of_weight = (largest * error.mean).reshape(dweight.shape) * abs(dy.sum(every))
+        of_weight = of_weight + largest.reshape(dweight.shape) * sums * weighed.sum(every)
+        of_weight = of_weight + abs(dweight) * (root_error / exact_root).reshape(dweight.shape)
     else:
         of_weight = (total * x_hat_error + sums * total * (abs(x_hat) + x_hat_error)).sum(every)
     if rules.weight_gradient == "of raw x":

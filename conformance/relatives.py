@@ -129,6 +129,7 @@ LAYER = Relative("layer_norm", _last_axes, lambda case: math.prod(_last_axes(cas
 RMS = Relative("rms_norm", _last_axes, lambda case: math.prod(_last_axes(case)), "rows", bias=False)
 INSTANCE = Relative("instance_norm", _channels, lambda case: math.prod(case.shape[2:]), "channels")
 GROUP = Relative("group_norm", _channels, lambda case: math.prod(case.shape[1:]) // case.groups, "groups")
+RELATIVES = (LAYER, RMS, INSTANCE, GROUP)
 
 LAYER_NORM, LAYER_NORM_GRADIENTS = _experiments(LAYER)
 RMS_NORM, RMS_NORM_GRADIENTS = _experiments(RMS)

@@ -9,7 +9,7 @@ import pprint
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,12 @@ from normspec import __version__
 from normspec.conformance import prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.cases import Inputs
+from normspec.conformance.cases import Array, Case, Inputs
 from normspec.conformance.checking import Check, Replay
 from normspec.conformance.claims import CLAIMS
+from normspec.conformance.experiments import OPERATIONS
 from normspec.conformance.prediction import Expected
+from normspec.conformance.relatives import RELATIVES, Relative, told
 from normspec.reference import ARTICLE
 
 NAMES = {
@@ -33,6 +35,8 @@ NAMES = {
     "evaluate": ("y",),
     "train_gradients": ("dx", "dweight", "dbias"),
     "evaluate_gradients": ("dx", "dweight", "dbias"),
+    **{relative.name: ("y",) for relative in RELATIVES},
+    **{f"{relative.name}_gradients": ("dx", "dweight", "dbias")[: 2 + relative.bias] for relative in RELATIVES},
 }
 LARGEST = 5_000
 """Elements in all; a case of more gets no script, its one line must do."""
@@ -326,10 +330,24 @@ def _expected_of_layer(replayed: Replay, trace: Mapping[str, Any], dtype: str) -
     }
 
 
+def _of_relative(relative: Relative, made: Call, arrays: Sequence[Array], dtype: str) -> Mapping[str, Expected]:
+    """What the formula of a relative gives for one call of it."""
+    gradients = made.method.endswith("_gradients")
+    x, weight, *rest = arrays
+    bias = rest.pop(0) if relative.bias else np.zeros_like(weight)
+    values = Inputs(x, weight, bias, np.zeros(1), np.ones(1), rest[0] if gradients else np.zeros_like(x))
+    groups = made.options.get("num_groups", 1)
+    case = Case(dtype=dtype, shape=x.shape, data="as handed over", eps=made.options["eps"], groups=groups)
+    return told(relative, case, values, OPERATIONS[relative.operation], GRADES[dtype][0], gradients=gradients)
+
+
 def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:
     """What the article's formula gives for one call of the operation."""
     arrays = [a.astype(np.float64) for a in made.arguments]
     none = np.zeros_like(arrays[1])
+    for relative in RELATIVES:
+        if made.method.startswith(relative.name):
+            return _of_relative(relative, made, arrays, dtype)
     if made.method == "train_gradients":
         given = Inputs._make([*arrays[:3], none, none, arrays[3]])
     else:
