@@ -82,6 +82,7 @@ FAILURES = {
     "input": ("WritesItsInput", "hygiene.inputs-unwritten", "float32", "deviates: writes its input"),
     "dtype": ("WrongDtype", "hygiene.dtype-shape", "float32", "deviates: y of another dtype"),
     "NaN": ("AllNaN", "precision.within-bound", "float32", "fails"),
+    "relative": ("OneWeightAGroup", "relatives.group-norm", "float32", "fails"),
 }
 WITHOUT_ELEMENT = {"crash", "crash in a layer", "no result", "layout", "input", "dtype"}
 
@@ -218,6 +219,7 @@ FIXES = {
     "dtype": ("y.astype(np.float64)", "y"),
     "crash": ('raise ValueError("the kernel is missing")', "return super().train(*arrays, **options)"),
     "NaN": ("np.full_like(result, np.nan)", "result"),
+    "relative": ("channel // size * size", "channel"),
 }
 
 

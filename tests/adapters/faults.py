@@ -121,3 +121,11 @@ class WritesItsInput(Plain):
         results = super().train(x, *rest, **options)
         x *= 2
         return results
+
+
+class OneWeightAGroup(Plain):
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        rows, size, channel = x.reshape(len(x), num_groups, -1), weight.size // num_groups, np.arange(weight.size)
+        x_hat = (rows - rows.mean(2, keepdims=True)) / np.sqrt(rows.var(2, keepdims=True) + eps)
+        weight, bias = (a.reshape(1, -1, *[1] * (x.ndim - 2)) for a in (weight[channel // size * size], bias))
+        return (x_hat.reshape(x.shape) * weight + bias).astype(x.dtype)
