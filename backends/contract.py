@@ -86,6 +86,16 @@ class Relatives(Protocol):
         """y = weight * x / sqrt(mean(x^2) + eps) over the axes that weight has; its gradients are dx and dweight."""
 
 
+class WeightNorm(Protocol):
+    """Optional: the reparametrization of weights, v of (units, ...) and g of (units,)."""
+
+    def weight_norm(self, v: Array, g: Array) -> Array:
+        """w = g v / |v| of v's shape, the norm over all axes but the first."""
+
+    def weight_norm_gradients(self, v: Array, g: Array, dw: Array) -> tuple[Array, Array]:
+        """dv and dg."""
+
+
 class Layer(Protocol):
     """A batch norm layer of the framework, as its users build it."""
 

@@ -49,6 +49,13 @@ def _input_gradient(x_hat: Array, root: Array, g: Array, axes: tuple[int, ...]) 
     return dx
 
 
+def _directions(v: Array, g: Array) -> tuple[Array, Array, Array]:
+    """A unit a row: v over its norm, the norm, and g."""
+    rows = _wide(v).reshape(len(v), -1)
+    norm = np.sqrt(np.square(rows).sum(1, keepdims=True))
+    return rows / norm, norm, g[:, None]
+
+
 class NumPy:
     """The operation, its gradients and a small layer."""
 
@@ -163,6 +170,17 @@ class NumPy:
         x_hat, g = wide * root, dy_ * weight
         dx = root * (g - x_hat * (g * x_hat).mean(axes, keepdims=True))
         return dx.astype(x.dtype, copy=False), (dy_ * x_hat).sum(tuple(range(x.ndim - weight.ndim)))
+
+    def weight_norm(self, v: Array, g: Array) -> Array:
+        direction, _, gain = _directions(v, g)
+        return (direction * gain).reshape(v.shape).astype(v.dtype, copy=False)
+
+    def weight_norm_gradients(self, v: Array, g: Array, dw: Array) -> tuple[Array, Array]:
+        direction, norm, gain = _directions(v, g)
+        dw_ = _wide(dw).reshape(direction.shape)
+        dg = (dw_ * direction).sum(1)
+        dv = gain / norm * (dw_ - dg[:, None] * direction)
+        return dv.reshape(v.shape).astype(v.dtype, copy=False), dg
 
     def layer(self, num_features: int, *, ndim: int, dtype: str, **options: float | None) -> "Layer":
         return Layer(num_features, np.promote_types(dtype, np.float32), **options)

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from torch.nn.utils.parametrizations import weight_norm
 
 Array = NDArray[Any]
 Gradients = tuple[Array, ...]
@@ -120,6 +121,26 @@ class Torch:
     def rms_norm_gradients(self, x: Array, weight: Array, dy: Array, *, eps: float) -> Gradients:
         leaves = [self._tensor(a).requires_grad_() for a in (x, weight)]
         return self._gradients(rms_norm(leaves[0], weight.shape, leaves[1], eps), leaves, dy)
+
+    def weight_norm(self, v: Array, g: Array) -> Array:
+        return _array(self._unit_norm(v, g).weight)
+
+    def weight_norm_gradients(self, v: Array, g: Array, dw: Array) -> Gradients:
+        module = self._unit_norm(v, g)
+        parts = module.parametrizations["weight"]
+        dg, dv = self._gradients(module.weight, [parts.original0, parts.original1], dw)
+        return dv, dg.reshape(g.shape)
+
+    def _unit_norm(self, v: Array, g: Array) -> Any:
+        """A module whose weight is parametrized by v and g."""
+        if v.dtype != g.dtype:
+            raise NotImplementedError("v and g are parameters of one dtype")
+        module: Any = nn.Module()
+        module.weight = nn.Parameter(self._tensor(v).clone())
+        weight_norm(module, "weight", 0)
+        with torch.no_grad():
+            module.parametrizations["weight"].original0.copy_(self._tensor(g).reshape(-1, *[1] * (v.ndim - 1)))
+        return module
 
     def _gradients(self, y: Tensor, leaves: list[Tensor], dy: Array) -> Gradients:
         return tuple(map(_array, torch.autograd.grad(y, leaves, self._tensor(dy))))

@@ -21,7 +21,7 @@ from normspec.conformance.adapters import BadAdapter, Unavailable
 
 RELATIVES = tuple(
     f"{name}{ending}"
-    for name in ("layer_norm", "instance_norm", "group_norm", "rms_norm")
+    for name in ("layer_norm", "instance_norm", "group_norm", "rms_norm", "weight_norm")
     for ending in ("", "_gradients")
 )
 METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES)

@@ -27,6 +27,7 @@ OPERATIONS: Mapping[str, Rules] = {
     "instance norm": relatives.INSTANCE,
     "group norm": relatives.GROUP,
     "rms norm": relatives.RMS,
+    "weight norm": relatives.WEIGHT,
 }
 """The rules of every operation, by name."""
 Trace = Mapping[str, NDArray[Any]]

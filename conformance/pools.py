@@ -347,7 +347,7 @@ def _values_behind(operation: str, form: _Form) -> int:
 
 def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Pool]:
     """Exact cases, hostile ones, and those that tell sums in half, for an operation that normalizes within a sample."""
-    kind = "layer norm" if operation == "rms norm" else operation
+    kind = "layer norm" if operation in ("rms norm", "weight norm") else operation
 
     def exactly(pick: Pick, dtype: str) -> Case:
         form = pick(forms)
@@ -361,7 +361,10 @@ def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Po
         return [replace(_formed(plain, form), seed=seed) for seed, form in enumerate(forms)]
 
     def roughly(pick: Pick, dtype: str) -> Case:
-        return _formed(_accuracy_cases(pick, dtype), pick(_WIDER[kind]))
+        case = _formed(_accuracy_cases(pick, dtype), pick(_WIDER[kind]))
+        if operation == "weight norm" and case.data == "constant":
+            return replace(case, location=case.scale)  # the norm of nothing but zeros has no inverse
+        return case
 
     def in_half(pick: Pick, dtype: str) -> Case:
         return _formed(_half_cases(pick, dtype), pick(_LONG[kind]))
@@ -378,12 +381,15 @@ exact_instance, hostile_instance, half_instance = _of_relative("instance norm", 
 exact_group, hostile_group, half_group = _of_relative("group norm", _GROUPS)
 instances = replace(exact_instance, name="instances", share=0.1)
 exact_rms, hostile_rms, half_rms = _of_relative("rms norm", _ROWS)
+exact_weight, hostile_weight, _ = _of_relative("weight norm", tuple((shape, 1, 0) for shape, *_ in _ROWS))
+
 EXACT = {
     "batch norm": exact,
     "layer norm": exact_layer,
     "instance norm": exact_instance,
     "group norm": exact_group,
     "rms norm": exact_rms,
+    "weight norm": exact_weight,
 }
 """The pool of exact cases of every operation."""
 

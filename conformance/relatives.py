@@ -1,4 +1,4 @@
-"""Experiments on the relatives of batch norm, which normalize within a sample (section 4)."""
+"""Experiments on the relatives of batch norm, which normalize within a sample, or weights (section 4)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from normspec.conformance import prediction
+from normspec import reference
+from normspec.conformance import bounds, prediction
 from normspec.conformance.adapters import Backend, NotOffered, call
 from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs, laid_out
@@ -16,7 +17,7 @@ from normspec.conformance.experiments import Experiment, Trace, given
 from normspec.conformance.memory import kept_by_size
 from normspec.conformance.prediction import Expected
 from normspec.reference import Rules
-from normspec.reference.relatives import grouped, rows, ungrouped
+from normspec.reference.relatives import grouped, rows, ungrouped, units
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Relative:
     """The shape of weight and bias."""
     size: Callable[[Case], int]
     """How many values share their statistics."""
-    lie: Literal["rows", "channels", "groups"]
-    """How parameters lie: over the last axes, one a channel, or so with channels in groups."""
+    lie: Literal["rows", "channels", "groups", "units"]
+    """How parameters lie: over the last axes, one a channel, so with channels in groups, or one for each of axis 0."""
     bias: bool = True
     """Whether there is one."""
 
@@ -49,6 +50,9 @@ class Relative:
         if self.lie == "groups":
             x, weight, bias, dy = (grouped(a, case.groups, rules) for a in (x, weight, bias, dy))
             return values._replace(x=x, weight=weight, bias=bias, dy=dy), lambda a: ungrouped(a, rules)
+        if self.lie == "units":
+            x, weight, _ = units(x, weight, rules)
+            return values._replace(x=x, weight=weight, dy=dy.reshape(x.shape)), lambda a: a.reshape(values.x.shape)
         if self.lie == "rows":
             x, dy = rows(x, weight), rows(dy, weight)
         return values._replace(x=x, dy=dy), lambda a: a.reshape(values.x.shape)
@@ -75,7 +79,9 @@ def run(relative: Relative, backend: Backend, case: Case, values: Inputs, *, gra
     x, dy = (laid_out(a, case.dtype, case.layout) for a in (values.x, values.dy))
     small = parameter_dtype(case.dtype)
     parameters = [laid_out(a, small, "contiguous") for a in (values.weight, values.bias)[: 1 + relative.bias]]
-    options: dict[str, Any] = {"eps": case.eps, **({"num_groups": case.groups} if relative.lie == "groups" else {})}
+    options: dict[str, Any] = {} if relative.lie == "units" else {"eps": case.eps}
+    if relative.lie == "groups":
+        options["num_groups"] = case.groups
     names = ("dx", "dweight", "dbias")[: 2 + relative.bias] if gradients else ("y",)
     shapes = [x.shape, *(p.shape for p in parameters)][: len(names)]
     results = call(function, names, shapes, x, *parameters, *([dy] if gradients else []), **options)
@@ -87,6 +93,8 @@ def told(
 ) -> Mapping[str, Expected]:
     """What it must give for them under `rules`."""
     arranged, restored = relative.arranged(values, case, rules)
+    if relative.lie == "units":
+        return _of_units(arranged, restored, values, rules, arithmetic, gradients=gradients)
     if not gradients:
         y = prediction.normalized(arranged, rules, arithmetic, eps=case.eps)["y"]
         return {"y": Expected(*map(restored, y))}
@@ -95,6 +103,28 @@ def told(
     for name in ("dweight", "dbias")[: 1 + relative.bias]:
         whole[name] = Expected(*(_of_parameters(relative, a, rules) for a in results[name]))
     return whole
+
+
+def _of_units(
+    arranged: Inputs,
+    restored: Callable[[Array], Array],
+    values: Inputs,
+    rules: Rules,
+    arithmetic: Arithmetic,
+    *,
+    gradients: bool,
+) -> Mapping[str, Expected]:
+    """The same for weight norm, where the weight of a unit is g / sqrt(n), itself off by a few roundoffs."""
+    *_, plain = units(values.x, values.weight, rules)
+    few = 4 * bounds.steps(arithmetic)
+    if not gradients:
+        y, bound = prediction.normalized(arranged, plain, arithmetic, eps=0.0)["y"]
+        return {"y": Expected(restored(y), restored(bound + few * abs(y)))}
+    results = prediction.train_gradients(arranged, plain, arithmetic, eps=0.0)
+    (dx, of_dx), (dweight, of_dweight) = results["dx"], results["dweight"]
+    root = np.sqrt(reference.statistics(arranged.x, plain).size)
+    dg = Expected(dweight / root, of_dweight / root + few * abs(dweight / root))
+    return {"dx": Expected(restored(dx), restored(of_dx + few * abs(dx))), "dweight": dg}
 
 
 def _of_parameters(relative: Relative, values: Array, rules: Rules) -> Array:
@@ -129,9 +159,13 @@ LAYER = Relative("layer_norm", _last_axes, lambda case: math.prod(_last_axes(cas
 RMS = Relative("rms_norm", _last_axes, lambda case: math.prod(_last_axes(case)), "rows", bias=False)
 INSTANCE = Relative("instance_norm", _channels, lambda case: math.prod(case.shape[2:]), "channels")
 GROUP = Relative("group_norm", _channels, lambda case: math.prod(case.shape[1:]) // case.groups, "groups")
-RELATIVES = (LAYER, RMS, INSTANCE, GROUP)
+WEIGHT = Relative(
+    "weight_norm", lambda case: case.shape[:1], lambda case: math.prod(case.shape[1:]), "units", bias=False
+)
+RELATIVES = (LAYER, RMS, INSTANCE, GROUP, WEIGHT)
 
 LAYER_NORM, LAYER_NORM_GRADIENTS = _experiments(LAYER)
 RMS_NORM, RMS_NORM_GRADIENTS = _experiments(RMS)
 INSTANCE_NORM, INSTANCE_NORM_GRADIENTS = _experiments(INSTANCE)
 GROUP_NORM, GROUP_NORM_GRADIENTS = _experiments(GROUP)
+WEIGHT_NORM, WEIGHT_NORM_GRADIENTS = _experiments(WEIGHT)

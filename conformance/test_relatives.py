@@ -1,4 +1,4 @@
-"""Section 4: the relatives, which normalize within a sample."""
+"""Section 4: the relatives, which normalize within a sample, or weights."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +26,8 @@ from normspec.conformance.relatives import (
     LAYER_NORM_GRADIENTS,
     RMS_NORM,
     RMS_NORM_GRADIENTS,
+    WEIGHT_NORM,
+    WEIGHT_NORM_GRADIENTS,
     Relative,
     run,
     told,
@@ -91,6 +93,21 @@ def test_rms_norm_gradients(check: Check) -> None:
     check.formula(
         on(pools.exact_rms, RMS_NORM_GRADIENTS, "dx", "dweight"),
         on(pools.hostile_rms, RMS_NORM_GRADIENTS, "dx", "dweight"),
+    )
+
+
+@pytest.mark.claim("relatives.weight-norm")
+def test_weight_norm(check: Check) -> None:
+    """Section 4: weight norm is about the weights: g times v over its norm, one of each a unit."""
+    check.formula(on(pools.exact_weight, WEIGHT_NORM, "y"), on(pools.hostile_weight, WEIGHT_NORM, "y"))
+
+
+@pytest.mark.claim("relatives.weight-norm-gradients")
+def test_weight_norm_gradients(check: Check) -> None:
+    """Section 4: both gradients of weight norm, dv (as dx) and dg (as dweight)."""
+    check.formula(
+        on(pools.exact_weight, WEIGHT_NORM_GRADIENTS, "dx", "dweight"),
+        on(pools.hostile_weight, WEIGHT_NORM_GRADIENTS, "dx", "dweight"),
     )
 
 

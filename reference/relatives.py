@@ -2,20 +2,24 @@
 
 Each normalizes within a sample, whatever else is in the batch, and has no running statistics: training and evaluation
 are the same. Layer norm: Ba et al. 2016 (arXiv 1607.06450). Instance norm: Ulyanov et al. 2016 (1607.08022). Group
-norm: Wu & He 2018 (1803.08494). RMS norm: Zhang & Sennrich 2019 (1910.07467).
+norm: Wu & He 2018 (1803.08494). RMS norm: Zhang & Sennrich 2019 (1910.07467). Weight norm does so with weights:
+Salimans & Kingma 2016 (1602.07868).
 
 Erratum: the article counts the values of a group as G x H x W. Wu & He make G groups, each of (C / G) x H x W values.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from normspec.reference.batch_norm import Array, normalize, scale_and_shift, statistics, train_gradients
+from normspec.reference.batch_norm import AFFINE, Array, normalize, scale_and_shift, statistics, train_gradients
 from normspec.reference.rules import Rules
 
 LAYER = Rules(axes="sample")
 INSTANCE = Rules(axes="sample and channel")
 GROUP = INSTANCE  # the groups take the channels' place
 RMS = Rules(axes="sample", centered=False, spread="about zero")
+WEIGHT = Rules(axes="sample and channel", centered=False, spread="about zero", eps_rule="absent")
 
 
 @np.errstate(all="ignore")
@@ -98,3 +102,26 @@ def group_norm_gradients(
     dx, *parameters = train_gradients(*split, eps=eps, rules=rules)
     dweight, dbias = (ungrouped(p[None], rules)[0] for p in parameters)
     return ungrouped(dx, rules), dweight, dbias
+
+
+def units(v: Array, g: Array, rules: Rules = WEIGHT) -> tuple[Array, Array, Rules]:
+    """Weight norm as RMS norm: v as one sample, a unit a channel, the weight of each, and the rules without it.
+
+    g v / |v| is g / sqrt(n) times v over its root mean square, n being the number of values in the norm.
+    """
+    rows = v.reshape(1, len(v), -1)
+    gain, _ = AFFINE[rules.affine](g, np.zeros_like(g))
+    return rows, gain / np.sqrt(statistics(rows, rules).size), replace(rules, affine="scale, then shift")
+
+
+def weight_norm(v: Array, g: Array, *, rules: Rules = WEIGHT) -> Array:
+    """w = g v / |v| of v's shape (units, ...), with one g and one norm a unit (Salimans & Kingma 2016, equation 2)."""
+    rows, weight, plain = units(v, g, rules)
+    return normalized(rows, weight, np.zeros_like(g), eps=0.0, rules=plain).reshape(v.shape)
+
+
+def weight_norm_gradients(v: Array, g: Array, dw: Array, *, rules: Rules = WEIGHT) -> tuple[Array, Array]:
+    """dv of v's shape and dg (units,): dg = dw . v / |v|, dv = g / |v| (dw - dg v / |v|) (there, equation 3)."""
+    rows, weight, plain = units(v, g, rules)
+    dv, dweight, _ = train_gradients(rows, weight, np.zeros_like(g), dw.reshape(rows.shape), eps=0.0, rules=plain)
+    return dv.reshape(v.shape), dweight / np.sqrt(statistics(rows, rules).size)

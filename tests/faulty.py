@@ -168,6 +168,13 @@ class RulesRelatives(RulesBackend):
             relatives.instance_norm_gradients(*_wide(x, weight, bias, dy), eps=eps, rules=rules), x, weight, bias
         )
 
+    def weight_norm(self, v, g):
+        return _rounded((relatives.weight_norm(*_wide(v, g), rules=self._rules("weight norm")),), v)[0]
+
+    def weight_norm_gradients(self, v, g, dw):
+        rules = self._rules("weight norm")
+        return _rounded(relatives.weight_norm_gradients(*_wide(v, g, dw), rules=rules), v, g)
+
     def group_norm(self, x, weight, bias, *, num_groups, eps):
         options = {"num_groups": num_groups, "eps": eps, "rules": self._rules("group norm")}
         return _rounded((relatives.group_norm(*_wide(x, weight, bias), **options),), x)[0]

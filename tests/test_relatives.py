@@ -60,6 +60,22 @@ def test_group_and_instance_norm_are_pytorchs(shape):
         same([relatives.instance_norm(x, weight, bias, eps=EPS), *ours], theirs)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (5, 2, 3), (1, 2, 2, 2)])
+def test_weight_norm_is_pytorchs(shape):
+    torch = pytest.importorskip("torch")
+    from torch.nn.utils.parametrizations import weight_norm
+
+    v, g, _, dw = given(shape, shape[0])
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.tensor(v))
+    parts = weight_norm(module, "weight", 0).parametrizations.weight
+    parts.original0.data = torch.tensor(g).reshape(-1, *[1] * (len(shape) - 1))
+    dg, dv = torch.autograd.grad(module.weight, [parts.original0, parts.original1], torch.tensor(dw))
+    ours = relatives.weight_norm(v, g), *relatives.weight_norm_gradients(v, g, dw)
+    same(ours, (module.weight.detach().numpy(), dv.numpy(), dg.numpy().ravel()))
+    assert abs((ours[1] * v).reshape(len(v), -1).sum(1)).max() < 1e-13  # at right angles to v
+
+
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_identities(shape):
     x, weight, bias, _ = given(shape, shape[1])

@@ -113,3 +113,21 @@ class RmsNormGradientsOfLayerNorm(NumPy):
 
     def rms_norm_gradients(self, x, weight, dy, *, eps):
         return self.layer_norm_gradients(x, weight, np.zeros_like(weight), dy, eps=eps)[:2]
+
+
+@fault("relatives.weight-norm")
+class WeightNormOfTheLastAxis(NumPy):
+    """The norm runs over the last axis of a kernel alone."""
+
+    def weight_norm(self, v, g):
+        w = v / np.sqrt(np.square(v).sum(-1, keepdims=True)) * g.reshape(-1, *[1] * (v.ndim - 1))
+        return w.astype(v.dtype)
+
+
+@fault("relatives.weight-norm-gradients")
+class WeightNormGradientOfTheLength(NumPy):
+    """dg forgets the norm: it is the sum of dw * v."""
+
+    def weight_norm_gradients(self, v, g, dw):
+        dv, _ = super().weight_norm_gradients(v, g, dw)
+        return dv, (dw * v).reshape(len(v), -1).sum(1)
