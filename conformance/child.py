@@ -18,12 +18,10 @@ import numpy as np
 
 from normspec.conformance import adapters, surroundings, wire
 from normspec.conformance.adapters import BadAdapter, Unavailable
+from normspec.conformance.claims import CLAIMS
 
-RELATIVES = tuple(
-    f"{name}{ending}"
-    for name in ("layer_norm", "instance_norm", "group_norm", "rms_norm", "weight_norm")
-    for ending in ("", "_gradients")
-)
+_OTHERS = sorted({claim.operation.replace(" ", "_") for claim in CLAIMS.values()} - {"batch_norm"})
+RELATIVES = tuple(f"{name}{ending}" for name in _OTHERS for ending in ("", "_gradients"))
 METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES)
 OF_LAYER = ("train", "evaluate", "state")
 STATE = ("weight", "bias", "running_mean", "running_var")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from normspec.conformance.arithmetic import GRADES, Arithmetic, formula_grades
-from normspec.conformance.cases import Array, Case
+from normspec.conformance.cases import AnyArray, Array, Case
 from normspec.conformance.claims import CLAIMS, Claim, Rival
 from normspec.conformance.commonality import in_common
 from normspec.conformance.experiments import Experiment, Trace
@@ -87,6 +87,15 @@ def ratios(got: Array, expected: Expected) -> Array:
         ratio = np.where(np.isfinite(bound), ratio, np.nan)
         same = (np.isnan(value) & np.isnan(got)) | (value == got)
         return np.where(np.isfinite(value), ratio, np.where(same, 0.0, np.inf))
+
+
+def parted(one: AnyArray, other: AnyArray, bound: Array) -> tuple[int, ...] | None:
+    """The first place where two results are further apart than `bound`, or one alone is NaN or infinite; or None."""
+    with np.errstate(invalid="ignore"):
+        apart = abs(one.astype(np.float64) - other.astype(np.float64))
+        apart[(one == other) | (np.isnan(one) & np.isnan(other))] = 0  # or infinite alike
+        outside = (apart > bound) | (np.isnan(apart) & np.isfinite(bound))
+    return tuple(int(i) for i in np.argwhere(outside)[0]) if outside.any() else None
 
 
 class Agreement(NamedTuple):

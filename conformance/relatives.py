@@ -40,6 +40,14 @@ class Relative:
         """As claims name it."""
         return self.name.replace("_", " ")
 
+    def method(self, *, gradients: bool) -> str:
+        """The adapter's function."""
+        return f"{self.name}_gradients" if gradients else self.name
+
+    def results(self, *, gradients: bool) -> tuple[str, ...]:
+        """What it returns."""
+        return ("dx", "dweight", "dbias")[: 2 + self.bias] if gradients else ("y",)
+
     def given(self, case: Case) -> Inputs:
         """The arrays of a case: x and dy of its shape, weight and bias as they lie over it; no running statistics."""
         return _given(case, self)
@@ -72,7 +80,7 @@ def _given(case: Case, relative: Relative) -> Inputs:
 
 def run(relative: Relative, backend: Backend, case: Case, values: Inputs, *, gradients: bool = False) -> Trace:
     """What the backend gives for these values. Raises NotOffered or Crashed."""
-    name = f"{relative.name}_gradients" if gradients else relative.name
+    name = relative.method(gradients=gradients)
     function = getattr(backend.adapter, name, None)
     if not callable(function):
         raise NotOffered(f"the adapter has no {name}")
@@ -82,7 +90,7 @@ def run(relative: Relative, backend: Backend, case: Case, values: Inputs, *, gra
     options: dict[str, Any] = {} if relative.lie == "units" else {"eps": case.eps}
     if relative.lie == "groups":
         options["num_groups"] = case.groups
-    names = ("dx", "dweight", "dbias")[: 2 + relative.bias] if gradients else ("y",)
+    names = relative.results(gradients=gradients)
     shapes = [x.shape, *(p.shape for p in parameters)][: len(names)]
     results = call(function, names, shapes, x, *parameters, *([dy] if gradients else []), **options)
     return dict(zip(names, results, strict=True))
@@ -100,7 +108,7 @@ def told(
         return {"y": Expected(*map(restored, y))}
     results = prediction.train_gradients(arranged, rules, arithmetic, eps=case.eps)
     whole = {"dx": Expected(*map(restored, results["dx"]))}
-    for name in ("dweight", "dbias")[: 1 + relative.bias]:
+    for name in relative.results(gradients=True)[1:]:
         whole[name] = Expected(*(_of_parameters(relative, a, rules) for a in results[name]))
     return whole
 
@@ -141,8 +149,13 @@ def _experiments(relative: Relative) -> tuple[Experiment, Experiment]:
         return told(relative, case, relative.given(case), rules, arithmetic, gradients=gradients)
 
     forward, backward = (
-        Experiment(name, partial(observe, gradients), partial(predict, gradients), operation=relative.operation)
-        for name, gradients in ((relative.name, False), (f"{relative.name}_gradients", True))
+        Experiment(
+            relative.method(gradients=gradients),
+            partial(observe, gradients),
+            partial(predict, gradients),
+            operation=relative.operation,
+        )
+        for gradients in (False, True)
     )
     return forward, backward
 

@@ -35,8 +35,7 @@ NAMES = {
     "evaluate": ("y",),
     "train_gradients": ("dx", "dweight", "dbias"),
     "evaluate_gradients": ("dx", "dweight", "dbias"),
-    **{relative.name: ("y",) for relative in RELATIVES},
-    **{f"{relative.name}_gradients": ("dx", "dweight", "dbias")[: 2 + relative.bias] for relative in RELATIVES},
+    **{r.method(gradients=g): r.results(gradients=g) for r in RELATIVES for g in (False, True)},
 }
 LARGEST = 5_000
 """Elements in all; a case of more gets no script, its one line must do."""

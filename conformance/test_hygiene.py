@@ -29,7 +29,7 @@ from normspec.conformance.experiments import (
     run_train,
     state_of,
 )
-from normspec.conformance.judging import predicted
+from normspec.conformance.judging import parted, predicted
 from normspec.conformance.surroundings import observed
 
 AnyArray = NDArray[Any]
@@ -390,13 +390,8 @@ def test_global_state(check: Check) -> None:
 def _distance(check: Check, case: Case, one: Mapping[str, AnyArray], other: Mapping[str, AnyArray]) -> str:
     """Where two results of the same case are further apart than rounding may bring them; "" if nowhere."""
     for name in one:
-        bound = 2 * _bound(check, case, name)  # both sides round
-        with np.errstate(invalid="ignore"):
-            apart = abs(one[name].astype(np.float64) - other[name].astype(np.float64))
-            apart[(one[name] == other[name]) | (np.isnan(one[name]) & np.isnan(other[name]))] = 0  # or infinite alike
-        outside = (apart > bound) | (np.isnan(apart) & np.isfinite(bound))
-        if outside.any():
-            index = tuple(int(i) for i in np.argwhere(outside)[0])
+        index = parted(one[name], other[name], 2 * _bound(check, case, name))  # both sides round
+        if index is not None:
             return f"{name}{list(index)} is {float(other[name][index]):g}, not {float(one[name][index]):g}"
     return ""
 

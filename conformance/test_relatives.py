@@ -13,6 +13,7 @@ from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import AnyArray, Case
 from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import OPERATIONS, run_train
+from normspec.conformance.judging import parted
 from normspec.conformance.prediction import Expected
 from normspec.conformance.relatives import (
     GROUP,
@@ -141,10 +142,7 @@ def test_identities(check: Check) -> None:
             with suppress(NotOffered):
                 (y, expected), (other, also) = first(), second()
                 offered = True
-                apart = abs(y.astype(np.float64) - other.astype(np.float64))
-                outside = apart > expected.bound + also.bound
-                if outside.any():
-                    index = tuple(int(i) for i in np.argwhere(outside)[0])
+                if (index := parted(y, other, expected.bound + also.bound)) is not None:
                     return f"{words}: y{list(index)} is {float(y[index]):g} and {float(other[index]):g}"
         if not offered:
             raise NotOffered("no two of them are offered")
