@@ -86,6 +86,45 @@ class Relatives(Protocol):
         """y = weight * x / sqrt(mean(x^2) + eps) over the axes that weight has; its gradients are dx and dweight."""
 
 
+class TrackedInstanceNorm(Protocol):
+    """Optional: instance norm with running statistics, arguments and results as in `Operation`."""
+
+    def instance_norm_train(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        """y, by each sample's own statistics, and the new running mean and variance, (C,)."""
+
+    def instance_norm_evaluate(
+        self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
+    ) -> Array:
+        """y, from the running statistics."""
+
+
+class OtherMeasures(Protocol):
+    """Optional: batch norm with another deviation or center. Each has its gradients beside it, with dy after bias."""
+
+    def l1_batch_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        """y = weight * (x - mean) / (mean|x - mean| + eps) + bias, per channel."""
+
+    def generalized_batch_norm(
+        self, x: Array, weight: Array, bias: Array, *, center: str, deviation: str, eps: float
+    ) -> Array:
+        """y = weight * (x - S) / sqrt(D^2 + eps) + bias, per channel.
+
+        `center` names S: "mean", "median" (of an even count the mean of the two in the middle) or "midrange" (of
+        smallest and largest). `deviation` names D: "standard" (divisor m), "mean absolute" or "half range". Raise
+        NotImplementedError for what is not offered.
+        """
+
+
 class WeightNorm(Protocol):
     """Optional: the reparametrization of weights, v of (units, ...) and g of (units,)."""
 

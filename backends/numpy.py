@@ -56,6 +56,35 @@ def _directions(v: Array, g: Array) -> tuple[Array, Array, Array]:
     return rows / norm, norm, g[:, None]
 
 
+def _measured(x: Array, center: str, deviation: str) -> tuple[Array, Array, Array, Array]:
+    """x - S and D^2 of each channel; m dS/dx, and m / 2 dD^2/d(x - S)."""
+    axes = (0, *range(2, x.ndim))
+    size = x.dtype.type(x.size // x.shape[1])
+    if center == "mean":
+        middle, share = x.mean(axes, keepdims=True), np.ones_like(x)
+    elif center == "median":
+        lower = np.percentile(x, 50, axes, method="lower", keepdims=True)
+        upper = np.percentile(x, 50, axes, method="higher", keepdims=True)
+        middle, share = (lower + upper) / 2, ((x == lower).astype(x.dtype) + (x == upper)) * (size / 2)
+    elif center == "midrange":
+        top, bottom = x.max(axes, keepdims=True), x.min(axes, keepdims=True)
+        middle, share = (top + bottom) / 2, ((x == top).astype(x.dtype) + (x == bottom)) * (size / 2)
+    else:
+        raise NotImplementedError(f"no center is called {center}")
+    centered = x - middle
+    if deviation == "standard":
+        return centered, np.square(centered).mean(axes, keepdims=True), share, centered
+    if deviation == "mean absolute":
+        spread = abs(centered).mean(axes, keepdims=True)
+        return centered, spread**2, share, spread * np.sign(centered)
+    if deviation == "half range":
+        top, bottom = centered.max(axes, keepdims=True), centered.min(axes, keepdims=True)
+        half = (top - bottom) / 2
+        ends = (centered == top).astype(x.dtype) - (centered == bottom)
+        return centered, half**2, share, ends * half * (size / 2)
+    raise NotImplementedError(f"no deviation is called {deviation}")
+
+
 class NumPy:
     """The operation, its gradients and a small layer."""
 
@@ -144,6 +173,67 @@ class NumPy:
         self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
     ) -> tuple[Array, Array, Array]:
         return self.group_norm_gradients(x, weight, bias, dy, num_groups=x.shape[1], eps=eps)
+
+    def instance_norm_train(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        axes, wide = tuple(range(2, x.ndim)), _wide(x)
+        if x[0, 0].size < 2:
+            raise ValueError(f"training needs more than one value per sample and channel, got x of shape {x.shape}")
+        mean, var = wide.mean(axes).mean(0), wide.var(axes, ddof=1).mean(0)
+        return (
+            self.instance_norm(x, weight, bias, eps=eps),
+            running_mean + momentum * (mean - running_mean),
+            running_var + momentum * (var - running_var),
+        )
+
+    def instance_norm_evaluate(
+        self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
+    ) -> Array:
+        return self.evaluate(x, weight, bias, running_mean, running_var, eps=eps)
+
+    def l1_batch_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        centered, _, _ = _moments(x)
+        scale = weight / (abs(centered).mean((0, *range(2, x.ndim))) + eps)
+        y = centered * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
+        return y.astype(x.dtype, copy=False)
+
+    def l1_batch_norm_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, Array, Array]:
+        axes, dy_ = (0, *range(2, x.ndim)), _wide(dy)
+        centered, _, _ = _moments(x)
+        root = 1 / (abs(centered).mean(axes, keepdims=True) + eps)
+        sign, x_hat, g = np.sign(centered), centered * root, dy_ * _per_channel(weight, x.ndim)
+        slope = sign - sign.mean(axes, keepdims=True)
+        dx = root * (g - g.mean(axes, keepdims=True) - slope * (g * x_hat).mean(axes, keepdims=True))
+        return dx.astype(x.dtype, copy=False), (dy_ * x_hat).sum(axes), dy_.sum(axes)
+
+    def generalized_batch_norm(
+        self, x: Array, weight: Array, bias: Array, *, center: str, deviation: str, eps: float
+    ) -> Array:
+        centered, squared, _, _ = _measured(_wide(x), center, deviation)
+        y = centered / np.sqrt(squared + eps) * _per_channel(weight, x.ndim) + _per_channel(bias, x.ndim)
+        return y.astype(x.dtype, copy=False)
+
+    def generalized_batch_norm_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, center: str, deviation: str, eps: float
+    ) -> tuple[Array, Array, Array]:
+        axes, dy_ = (0, *range(2, x.ndim)), _wide(dy)
+        centered, squared, share, slope = _measured(_wide(x), center, deviation)
+        root = 1 / np.sqrt(squared + eps)
+        x_hat, g = centered * root, dy_ * _per_channel(weight, x.ndim)
+        slope = (slope - share * slope.mean(axes, keepdims=True)) * root
+        dx = root * (g - share * g.mean(axes, keepdims=True) - slope * (g * x_hat).mean(axes, keepdims=True))
+        return dx.astype(x.dtype, copy=False), (dy_ * x_hat).sum(axes), dy_.sum(axes)
 
     def group_norm(self, x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float) -> Array:
         x_hat = _standardized(_groups(_wide(x), num_groups), (2,), eps)[0].reshape(x.shape)

@@ -106,6 +106,27 @@ class Torch:
         y = instance_norm(leaves[0], None, None, leaves[1], leaves[2], True, 0.0, eps)
         return self._gradients(y, leaves, dy)
 
+    def instance_norm_train(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        mean, var = self._tensor(running_mean).clone(), self._tensor(running_var).clone()  # updated in place
+        y = instance_norm(self._tensor(x), mean, var, self._tensor(weight), self._tensor(bias), True, momentum, eps)
+        return _array(y), _array(mean), _array(var)
+
+    def instance_norm_evaluate(
+        self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
+    ) -> Array:
+        x_, weight_, bias_, mean, var = map(self._tensor, (x, weight, bias, running_mean, running_var))
+        return _array(instance_norm(x_, mean, var, weight_, bias_, False, 0.0, eps))
+
     def group_norm(self, x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float) -> Array:
         return _array(group_norm(self._tensor(x), num_groups, self._tensor(weight), self._tensor(bias), eps))
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from normspec.conformance.arithmetic import REFERENCE, Arithmetic, Format
 from normspec.reference import Groups, Rules, inverse_root
-from normspec.reference.batch_norm import mean_over
+from normspec.reference.batch_norm import mean_over, reduced_axes
 
 Array = NDArray[np.float64]
 
@@ -45,19 +45,40 @@ def steps(arithmetic: Arithmetic) -> float:
     return arithmetic.steps + REFERENCE
 
 
-def of_statistics(x: Array, axes: tuple[int, ...], groups: Groups, arithmetic: Arithmetic) -> StatisticsError:
+def of_statistics(x: Array, groups: Groups, rules: Rules, arithmetic: Arithmetic) -> StatisticsError:
     """For statistics taken from data."""
+    axes = reduced_axes(x.ndim, rules.axes)
     g, u, tiny = growth(groups.size, arithmetic), steps(arithmetic), arithmetic.inner.tiny
-    mean, var = abs(groups.mean), groups.var
-    of_mean = g * mean_over(abs(x), axes) + u * mean + tiny
-    two_pass = (g + 4 * u) * var + (1 + g + 4 * u) * of_mean**2 + 4 * tiny
-    of_var = two_pass + g * (mean * np.sqrt(var) + 1.5 * var)
-    if arithmetic.one_pass:
-        of_var = np.maximum(of_var, (3 * g + 4 * u) * (var + mean**2) + of_mean**2 + 4 * tiny)
+    of_mean, var = _of_center(x, axes, groups, rules, arithmetic), groups.var
+    if rules.deviation == "standard":
+        mean = 0.0 if rules.center == "zero" else abs(groups.mean)
+        two_pass = (g + 4 * u) * var + (1 + g + 4 * u) * of_mean**2 + 4 * tiny
+        of_var = two_pass + g * (mean * np.sqrt(var) + 1.5 * var)
+        if arithmetic.one_pass:
+            of_var = np.maximum(of_var, (3 * g + 4 * u) * (var + mean**2) + of_mean**2 + 4 * tiny)
+    else:
+        # A mean of magnitudes, or half a range: each x - center is off by the center's error and a step of its own.
+        largest = abs(groups.centered).max(axes, keepdims=True)
+        relative = g if rules.deviation.startswith("mean absolute") else 0.0
+        of_deviation = (relative + 4 * u) * (np.sqrt(var) + of_mean) + 2 * of_mean + tiny
+        if rules.deviation == "half range":
+            of_deviation = of_deviation + 2 * u * largest
+        of_var = 2 * np.sqrt(var) * of_deviation + of_deviation**2 + tiny
     # Squares must stay finite in the arithmetic used; beyond that nothing is promised.
-    largest = mean_over(x * x, axes) * groups.size
-    room = np.where(largest < arithmetic.inner.largest / 8, 1.0, np.inf)
+    reach = mean_over(x * x, axes) * groups.size
+    room = np.where(reach < arithmetic.inner.largest / 8, 1.0, np.inf)
     return StatisticsError(of_mean * room, of_var * room, g)
+
+
+def _of_center(x: Array, axes: tuple[int, ...], groups: Groups, rules: Rules, arithmetic: Arithmetic) -> Array:
+    """For what is subtracted: a mean is a sum, a median or midrange a value of x or half the sum of two."""
+    u, tiny = steps(arithmetic), arithmetic.inner.tiny
+    if rules.center == "zero":
+        return np.zeros_like(groups.mean)
+    if rules.center == "mean":
+        return growth(groups.size, arithmetic) * mean_over(abs(x), axes) + u * abs(groups.mean) + tiny
+    largest: Array = abs(x).max(axes, keepdims=True)
+    return 4 * u * largest + tiny
 
 
 def of_root(var: Array, error: Array, eps: float, arithmetic: Arithmetic, rules: Rules) -> tuple[Array, Array]:

@@ -22,7 +22,8 @@ from normspec.conformance.claims import CLAIMS
 
 _OTHERS = sorted({claim.operation.replace(" ", "_") for claim in CLAIMS.values()} - {"batch_norm"})
 RELATIVES = tuple(f"{name}{ending}" for name in _OTHERS for ending in ("", "_gradients"))
-METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES)
+TRACKED = ("instance_norm_train", "instance_norm_evaluate")
+METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES, *TRACKED)
 OF_LAYER = ("train", "evaluate", "state")
 STATE = ("weight", "bias", "running_mean", "running_var")
 _KEPT_RESULTS, _KEPT_BYTES = 16, 2**24

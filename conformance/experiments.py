@@ -28,6 +28,8 @@ OPERATIONS: Mapping[str, Rules] = {
     "group norm": relatives.GROUP,
     "rms norm": relatives.RMS,
     "weight norm": relatives.WEIGHT,
+    "l1 batch norm": relatives.L1,
+    "generalized batch norm": relatives.GENERALIZED,
 }
 """The rules of every operation, by name."""
 Trace = Mapping[str, NDArray[Any]]
@@ -75,27 +77,33 @@ def handed_over(case: Case, values: Inputs) -> list[NDArray[Any]]:
 # -- the operation ----------------------------------------------------------------------------------------------------
 
 
-def run_train(backend: Backend, case: Case, values: Inputs) -> dict[str, NDArray[Any]]:
+def offered(backend: Backend, method: str) -> Callable[..., Any]:
+    """The adapter's function of that name. Raises NotOffered."""
+    function = getattr(backend.adapter, method, None)
+    if not callable(function):
+        raise NotOffered(f"the adapter has no {method}")
+    return function  # type: ignore[no-any-return]
+
+
+def run_train(backend: Backend, case: Case, values: Inputs, method: str = "train") -> dict[str, NDArray[Any]]:
     """One training step of the backend."""
     arrays = handed_over(case, values)[:5]
     shapes = (arrays[0].shape, arrays[3].shape, arrays[4].shape)
     names = ("y", *STATE)
-    results = call(backend.adapter.train, names, shapes, *arrays, momentum=case.momentum, eps=case.eps)
+    results = call(offered(backend, method), names, shapes, *arrays, momentum=case.momentum, eps=case.eps)
     return dict(zip(names, results, strict=True))
 
 
-def run_evaluate(backend: Backend, case: Case, values: Inputs) -> dict[str, NDArray[Any]]:
+def run_evaluate(backend: Backend, case: Case, values: Inputs, method: str = "evaluate") -> dict[str, NDArray[Any]]:
     """One evaluation, and what the given state holds after it."""
     arrays = handed_over(case, values)[:5]
-    (y,) = call(backend.adapter.evaluate, ("y",), (arrays[0].shape,), *arrays, eps=case.eps)
+    (y,) = call(offered(backend, method), ("y",), (arrays[0].shape,), *arrays, eps=case.eps)
     return {"y": y, "running_mean": arrays[3], "running_var": arrays[4]}
 
 
 def run_gradients(backend: Backend, case: Case, values: Inputs, method: str) -> dict[str, NDArray[Any]]:
     """The backend's own dx, dweight and dbias, by `train_gradients` or `evaluate_gradients`."""
-    function = getattr(backend.adapter, method, None)
-    if not callable(function):
-        raise NotOffered(f"the adapter has no {method}")
+    function = offered(backend, method)
     x, weight, bias, mean, var, dy = handed_over(case, values)
     arrays = (x, weight, bias, dy) if method == "train_gradients" else (x, weight, bias, mean, var, dy)
     names = ("dx", "dweight", "dbias")

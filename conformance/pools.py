@@ -383,7 +383,67 @@ instances = replace(exact_instance, name="instances", share=0.1)
 exact_rms, hostile_rms, half_rms = _of_relative("rms norm", _ROWS)
 exact_weight, hostile_weight, _ = _of_relative("weight norm", tuple((shape, 1, 0) for shape, *_ in _ROWS))
 
+
+def _l1_cases(pick: Pick, dtype: str) -> Case:
+    """No value at its mean, where a magnitude has no derivative."""
+    case = _exact_cases(pick, dtype, ((4, 3), (2, 2, 2), (2, 2, 2, 2), (2, 3, 1, 4), (1, 3, 4), (2, 2, 2, 1, 2)))
+    return replace(case, data=pick(("exact 3", "exact 1")))
+
+
+def _l1_corners(dtype: str) -> list[Case]:
+    plain = Case(dtype=dtype, shape=(4, 3), data="exact 3", eps=1.0, seed=1)
+    return [
+        plain,
+        replace(plain, shape=(2, 17, 2), seed=2, eps=0.25),
+        replace(plain, shape=(2, 3, 1, 4), seed=3, layout="channels last"),
+        replace(plain, shape=(1, 3, 4), seed=4),
+        replace(plain, shape=(2, 2, 2, 1, 2), seed=5, scale=2.0**-8),
+    ]
+
+
+def _rough_l1_cases(pick: Pick, dtype: str) -> Case:
+    case = _accuracy_cases(pick, dtype)
+    return replace(case, data=pick(("bell", "uniform", "heavy tails", "sorted")))
+
+
+MEASURES = (
+    ("mean", "standard"), ("median", "mean absolute"), ("midrange", "half range"), ("mean", "mean absolute"),
+)  # fmt: skip
+"""The pairs of center and deviation that generalized batch norm is asked for."""
+
+
+def _generalized_cases(pick: Pick, dtype: str) -> Case:
+    """Even counts of values that all differ, so that the two in the middle are told from the rest."""
+    center, deviation = pick(MEASURES)
+    return Case(
+        dtype=dtype,
+        shape=pick(((4, 3), (2, 2, 4), (2, 3, 2, 2), (1, 3, 6), (2, 2, 2, 1, 2), (6, 17))),
+        data=pick(("bell", "uniform")),
+        seed=pick(SEEDS),
+        location=pick((2.0, -1.0, 0.5)),
+        eps=pick((1.0, 0.25)),
+        layout=pick(LAYOUTS),
+        center=center,
+        deviation=deviation,
+    )
+
+
+def _generalized_corners(dtype: str) -> list[Case]:
+    plain = Case(dtype=dtype, shape=(4, 3), data="bell", location=2.0, eps=1.0, seed=1)
+    return [
+        replace(plain, center=center, deviation=deviation, shape=shape)
+        for center, deviation in MEASURES
+        for shape in ((4, 3), (2, 3, 4, 2))
+    ]
+
+
+exact_l1 = Pool("exact l1 batch norm", _l1_cases, _l1_corners, share=0.3)
+hostile_l1 = Pool("hostile l1 batch norm", _rough_l1_cases, share=0.3)
+generalized = Pool("generalized batch norm", _generalized_cases, _generalized_corners, share=0.4)
+
 EXACT = {
+    "l1 batch norm": exact_l1,
+    "generalized batch norm": generalized,
     "batch norm": exact,
     "layer norm": exact_layer,
     "instance norm": exact_instance,

@@ -13,6 +13,7 @@ from normspec.conformance.cases import Inputs
 from normspec.reference import ARTICLE, Rules
 from normspec.reference.batch_norm import (
     along_channels,
+    center_share,
     mean_over,
     parameter_axes,
     reduced_axes,
@@ -56,7 +57,7 @@ def train(
         x, weight, bias, *state, momentum=momentum, eps=eps, rules=rules, step=step, previous=previous
     )
     groups = reference.statistics(x, rules)
-    error = bounds.of_statistics(x, reduced_axes(x.ndim, rules.axes), groups, arithmetic)
+    error = bounds.of_statistics(x, groups, rules, arithmetic)
     if rules.training_statistics == "batch":
         y_bound = _output_bound(given, groups, error, y, rules, arithmetic, eps)
     else:
@@ -64,6 +65,10 @@ def train(
         y_bound = _constant_bound(given, *used, y, rules, arithmetic, eps)
     channels, axes = x.shape[1], reduced_axes(x.ndim, "channel")
     mean_error, var_error = (_by_channel(e, channels) for e in (error.mean, error.var))
+    if (count := groups.mean.size // channels) > 1:  # a channel's are averages over its groups
+        average = bounds.growth(count, arithmetic)
+        mean_error = mean_error + average * _by_channel(abs(groups.mean) + error.mean, channels)
+        var_error = var_error + average * _by_channel(groups.var + error.var, channels)
     if rules.tracked_of == "output":
         mean_error = mean_error + mean_over(y_bound, axes).ravel()
         var_error = var_error + mean_over(y_bound * (2 * abs(y) + y_bound), axes).ravel()
@@ -90,7 +95,7 @@ def normalized(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: floa
     x, weight, bias, *_ = given
     y = reference.relatives.normalized(x, weight, bias, eps=eps, rules=rules)
     groups = reference.statistics(x, rules)
-    error = bounds.of_statistics(x, reduced_axes(x.ndim, rules.axes), groups, arithmetic)
+    error = bounds.of_statistics(x, groups, rules, arithmetic)
     return {"y": Expected(y, _output_bound(given, groups, error, y, rules, arithmetic, eps))}
 
 
@@ -103,7 +108,7 @@ def evaluate(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float)
         bound = _constant_bound(given, mean, var, y, rules, arithmetic, eps)
     else:
         groups = reference.statistics(x, rules)
-        error = bounds.of_statistics(x, reduced_axes(x.ndim, rules.axes), groups, arithmetic)
+        error = bounds.of_statistics(x, groups, rules, arithmetic)
         bound = np.maximum(
             _output_bound(given, groups, error, y, rules, arithmetic, eps),
             _constant_bound(given, mean, var, y, rules, arithmetic, eps),
@@ -118,7 +123,7 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
     dx, dweight, dbias = reference.train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
     axes, every = reduced_axes(x.ndim, rules.axes), parameter_axes(x.ndim, weight)
     groups = reference.statistics(x, rules)
-    error = bounds.of_statistics(x, axes, groups, arithmetic)
+    error = bounds.of_statistics(x, groups, rules, arithmetic)
     var, var_error = _normalizing(groups, error, rules, arithmetic)
     root_error, largest = _root(var, var_error, eps, arithmetic, rules)
     exact_root = reference.inverse_root(var, eps, rules) if rules.scaled else np.ones_like(var)
@@ -130,26 +135,31 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
     d, reach = abs(shown), abs(x) + abs(groups.mean)
     scale, _ = scale_and_shift(weight, bias, x.shape, rules)
     g = scale * dy
-    a, g_mean, q = abs(g), mean_over(g, axes), mean_over(g * x_hat, axes)
-    g_mean_error = sums * mean_over(a, axes)
+    share = center_share(x, rules)
+    a, g_mean, q = abs(g), share * mean_over(g, axes), mean_over(g * x_hat, axes)
+    g_mean_error = share * sums * mean_over(a, axes)
     q_error = (
-        largest * (error.mean * abs(g_mean) + sums * mean_over(a * (d + error.mean + reach), axes))
+        largest * (error.mean * abs(mean_over(g, axes)) + sums * mean_over(a * (d + error.mean + reach), axes))
         + abs(q) * root_error / exact_root
     )
+    if rules.deviation == "standard":
+        slope, slope_error = x_hat, x_hat_error + largest * (error.mean + error.growth * mean_over(d, axes))
+    else:
+        slope, slope_error = _slope(x, groups, error, (exact_root, root_error), eps, rules, arithmetic)
     inner = largest * (
         g_mean_error
-        + (abs(x_hat) + x_hat_error) * q_error
-        + abs(q) * (x_hat_error + largest * (error.mean + error.growth * mean_over(d, axes)))
-        + 4 * u * (a + abs(g_mean) + abs(x_hat * q))
+        + (abs(slope) + slope_error) * q_error
+        + abs(q) * slope_error
+        + 4 * u * (a + abs(g_mean) + abs(slope * q))
     )
-    inner = inner + abs(g - g_mean - x_hat * q) * root_error
+    inner = inner + abs(g - g_mean - slope * q) * root_error
     # What underflows on the way, in the format of the steps, may meet x, not only x-hat, and the root's cube.
     tiny = arithmetic.inner.tiny
     inner = inner + 4 * tiny * (1 + largest) ** 3 * (1 + abs(x_hat) + reach / groups.size)
     if arithmetic.one_pass:  # a variance clipped at 0 passes no gradient
-        inner = inner + np.where(error.var >= var, largest * abs(x_hat * q), 0.0)
+        inner = inner + np.where(error.var >= var, largest * abs(slope * q), 0.0)
     if arithmetic.parts:
-        parts = a + abs(g_mean) + (abs(x_hat) + x_hat_error) * (abs(q) + q_error)
+        parts = a + abs(g_mean) + (abs(slope) + slope_error) * (abs(q) + q_error)
         inner = inner + 4 * arithmetic.result.roundoff * largest * parts
     room = _room_for_gradients(x, a, exact_root, axes, arithmetic)
 
@@ -219,6 +229,38 @@ def _of_parameters(
         for value, error in zip(values, mapped, strict=True)
     )
     return dweight, dbias
+
+
+def _slope(
+    x: Array,
+    groups: reference.Groups,
+    error: bounds.StatisticsError,
+    roots: tuple[Array, Array],
+    eps: float,
+    rules: Rules,
+    arithmetic: Arithmetic,
+) -> tuple[Array, Array]:
+    """What mean(g x-hat) meets in dx where the deviation is not the standard one, and its error.
+
+    It is made of signs and of places. Where rounding may turn a sign nothing is promised of that element, and its share
+    of the group's mean sign is open; where values tie for a place, of the group.
+    """
+    root, root_error = roots
+    axes = reduced_axes(x.ndim, rules.axes)
+    sensitivity = reference.root_sensitivity(groups.var, eps, root, rules)
+    slope = reference.variance_share(x, groups, rules) * root * sensitivity
+    relative = 2 * root_error / root + error.var / groups.var + 8 * bounds.steps(arithmetic)
+    places: Array = np.ones(x.shape) * reference.center_share(x, rules)
+    tied = mean_over(places, axes) > 1.5
+    if rules.deviation == "half range":
+        c = groups.centered
+        ends = np.add(c == c.max(axes, keepdims=True), c == c.min(axes, keepdims=True), dtype=np.float64)
+        return slope, np.where(tied | (mean_over(ends, axes) * groups.size > 2.5), np.inf, abs(slope) * relative)
+    height = np.sqrt(groups.var) * root * sensitivity  # of a sign
+    open_signs = (abs(groups.centered) <= 2 * error.mean + 4 * bounds.steps(arithmetic) * abs(x)).astype(np.float64)
+    of_mean = 2 * mean_over(open_signs, axes) + bounds.steps(arithmetic) * 4
+    of_signs = height * (2 * open_signs + places * of_mean)
+    return slope, np.where(tied, np.inf, abs(slope) * relative + 2 * of_signs)
 
 
 def _root(var: Array, error: Array, eps: float, arithmetic: Arithmetic, rules: Rules) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Experiments on the relatives of batch norm, which normalize within a sample, or weights (section 4)."""
+"""Experiments on the relatives of batch norm (section 4): within a sample, over weights, or in other measures."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,19 +10,19 @@ import numpy as np
 
 from normspec import reference
 from normspec.conformance import bounds, prediction
-from normspec.conformance.adapters import Backend, NotOffered, call
+from normspec.conformance.adapters import Backend, call
 from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs, laid_out
-from normspec.conformance.experiments import Experiment, Trace, given
+from normspec.conformance.experiments import Experiment, Trace, given, offered, run_evaluate, run_train
 from normspec.conformance.memory import kept_by_size
 from normspec.conformance.prediction import Expected
 from normspec.reference import Rules
-from normspec.reference.relatives import grouped, rows, ungrouped, units
+from normspec.reference.relatives import as_asked, grouped, rows, ungrouped, units
 
 
 @dataclass(frozen=True)
 class Relative:
-    """A way of normalizing within a sample. Of x in memory order, every `size` values share their statistics."""
+    """A way of normalizing. Every `size` values of x in memory order share their statistics, or all of a channel do."""
 
     name: str
     """The adapter's function; that for the gradients ends on `_gradients`."""
@@ -30,10 +30,12 @@ class Relative:
     """The shape of weight and bias."""
     size: Callable[[Case], int]
     """How many values share their statistics."""
-    lie: Literal["rows", "channels", "groups", "units"]
-    """How parameters lie: over the last axes, one a channel, so with channels in groups, or one for each of axis 0."""
+    lie: Literal["rows", "channels", "groups", "units", "batch"]
+    """How parameters lie: over the last axes, one a channel (of a sample, in groups, or of the batch), one a unit."""
     bias: bool = True
     """Whether there is one."""
+    asked: bool = False
+    """Whether it is asked for a center and a deviation."""
 
     @property
     def operation(self) -> str:
@@ -68,6 +70,8 @@ class Relative:
 
 @kept_by_size(4096)
 def _given(case: Case, relative: Relative) -> Inputs:
+    if relative.lie == "batch":
+        return given(case)
     size = relative.size(case)
     turned = given(replace(case, shape=(size, math.prod(case.shape) // size)))
     shape = relative.parameters(case)
@@ -81,15 +85,15 @@ def _given(case: Case, relative: Relative) -> Inputs:
 def run(relative: Relative, backend: Backend, case: Case, values: Inputs, *, gradients: bool = False) -> Trace:
     """What the backend gives for these values. Raises NotOffered or Crashed."""
     name = relative.method(gradients=gradients)
-    function = getattr(backend.adapter, name, None)
-    if not callable(function):
-        raise NotOffered(f"the adapter has no {name}")
+    function = offered(backend, name)
     x, dy = (laid_out(a, case.dtype, case.layout) for a in (values.x, values.dy))
     small = parameter_dtype(case.dtype)
     parameters = [laid_out(a, small, "contiguous") for a in (values.weight, values.bias)[: 1 + relative.bias]]
     options: dict[str, Any] = {} if relative.lie == "units" else {"eps": case.eps}
     if relative.lie == "groups":
         options["num_groups"] = case.groups
+    if relative.asked:
+        options |= {"center": case.center, "deviation": case.deviation}
     names = relative.results(gradients=gradients)
     shapes = [x.shape, *(p.shape for p in parameters)][: len(names)]
     results = call(function, names, shapes, x, *parameters, *([dy] if gradients else []), **options)
@@ -100,6 +104,7 @@ def told(
     relative: Relative, case: Case, values: Inputs, rules: Rules, arithmetic: Arithmetic, *, gradients: bool = False
 ) -> Mapping[str, Expected]:
     """What it must give for them under `rules`."""
+    rules = as_asked(rules, case.center, case.deviation)
     arranged, restored = relative.arranged(values, case, rules)
     if relative.lie == "units":
         return _of_units(arranged, restored, values, rules, arithmetic, gradients=gradients)
@@ -175,10 +180,44 @@ GROUP = Relative("group_norm", _channels, lambda case: math.prod(case.shape[1:])
 WEIGHT = Relative(
     "weight_norm", lambda case: case.shape[:1], lambda case: math.prod(case.shape[1:]), "units", bias=False
 )
-RELATIVES = (LAYER, RMS, INSTANCE, GROUP, WEIGHT)
+L1 = Relative("l1_batch_norm", _channels, lambda case: case.size, "batch")
+GENERALIZED = Relative("generalized_batch_norm", _channels, lambda case: case.size, "batch", asked=True)
+RELATIVES = (LAYER, RMS, INSTANCE, GROUP, WEIGHT, L1, GENERALIZED)
 
 LAYER_NORM, LAYER_NORM_GRADIENTS = _experiments(LAYER)
 RMS_NORM, RMS_NORM_GRADIENTS = _experiments(RMS)
 INSTANCE_NORM, INSTANCE_NORM_GRADIENTS = _experiments(INSTANCE)
 GROUP_NORM, GROUP_NORM_GRADIENTS = _experiments(GROUP)
 WEIGHT_NORM, WEIGHT_NORM_GRADIENTS = _experiments(WEIGHT)
+L1_BATCH_NORM, L1_BATCH_NORM_GRADIENTS = _experiments(L1)
+GENERALIZED_BATCH_NORM, GENERALIZED_BATCH_NORM_GRADIENTS = _experiments(GENERALIZED)
+
+
+# -- instance norm with running statistics, as batch norm has them ----------------------------------------------------
+
+
+def _with_state(case: Case) -> Inputs:
+    state = given(case)
+    return INSTANCE.given(case)._replace(running_mean=state.running_mean, running_var=state.running_var)
+
+
+def _tracked(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    return prediction.train(_with_state(case), rules, arithmetic, eps=case.eps, momentum=case.momentum)
+
+
+def _evaluated(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+    return prediction.evaluate(_with_state(case), rules, arithmetic, eps=case.eps)
+
+
+INSTANCE_NORM_TRAIN = Experiment(
+    "instance_norm_train",
+    lambda backend, case: run_train(backend, case, _with_state(case), "instance_norm_train"),
+    _tracked,
+    operation=INSTANCE.operation,
+)
+INSTANCE_NORM_EVALUATE = Experiment(
+    "instance_norm_evaluate",
+    lambda backend, case: run_evaluate(backend, case, _with_state(case), "instance_norm_evaluate"),
+    _evaluated,
+    operation=INSTANCE.operation,
+)

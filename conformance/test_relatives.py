@@ -12,16 +12,22 @@ from normspec.conformance.adapters import Backend, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import AnyArray, Case
 from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import OPERATIONS, run_train
+from normspec.conformance.experiments import OPERATIONS, STATE, run_train
 from normspec.conformance.judging import parted
 from normspec.conformance.prediction import Expected
 from normspec.conformance.relatives import (
+    GENERALIZED_BATCH_NORM,
+    GENERALIZED_BATCH_NORM_GRADIENTS,
     GROUP,
     GROUP_NORM,
     GROUP_NORM_GRADIENTS,
     INSTANCE,
     INSTANCE_NORM,
+    INSTANCE_NORM_EVALUATE,
     INSTANCE_NORM_GRADIENTS,
+    INSTANCE_NORM_TRAIN,
+    L1_BATCH_NORM,
+    L1_BATCH_NORM_GRADIENTS,
     LAYER,
     LAYER_NORM,
     LAYER_NORM_GRADIENTS,
@@ -109,6 +115,44 @@ def test_weight_norm_gradients(check: Check) -> None:
     check.formula(
         on(pools.exact_weight, WEIGHT_NORM_GRADIENTS, "dx", "dweight"),
         on(pools.hostile_weight, WEIGHT_NORM_GRADIENTS, "dx", "dweight"),
+    )
+
+
+@pytest.mark.claim("relatives.l1-batch-norm")
+def test_l1_batch_norm(check: Check) -> None:
+    """Section 4: L1 batch norm measures deviation by its mean magnitude."""
+    check.formula(on(pools.exact_l1, L1_BATCH_NORM, "y"), on(pools.hostile_l1, L1_BATCH_NORM, "y"))
+
+
+@pytest.mark.claim("relatives.l1-batch-norm-gradients")
+def test_l1_batch_norm_gradients(check: Check) -> None:
+    """Section 4: the gradients of L1 batch norm."""
+    check.formula(
+        on(pools.exact_l1, L1_BATCH_NORM_GRADIENTS, *GRADIENTS),
+        on(pools.hostile_l1, L1_BATCH_NORM_GRADIENTS, *GRADIENTS),
+    )
+
+
+@pytest.mark.claim("relatives.generalized-batch-norm")
+def test_generalized_batch_norm(check: Check) -> None:
+    """Section 4: generalized batch norm centers and scales by what it is asked for."""
+    check.formula(on(pools.generalized, GENERALIZED_BATCH_NORM, "y"))
+
+
+@pytest.mark.claim("relatives.generalized-batch-norm-gradients")
+def test_generalized_batch_norm_gradients(check: Check) -> None:
+    """Section 4: the gradients of generalized batch norm."""
+    check.formula(on(pools.generalized, GENERALIZED_BATCH_NORM_GRADIENTS, *GRADIENTS))
+
+
+@pytest.mark.claim("relatives.instance-norm-tracked")
+def test_instance_norm_tracked(check: Check) -> None:
+    """Section 4: instance norm with running statistics, in training and in evaluation."""
+    check.formula(
+        on(pools.exact_instance, INSTANCE_NORM_TRAIN, "y", *STATE),
+        on(pools.hostile_instance, INSTANCE_NORM_TRAIN, "y", *STATE),
+        on(pools.exact_instance, INSTANCE_NORM_EVALUATE, "y"),
+        on(pools.hostile_instance, INSTANCE_NORM_EVALUATE, "y"),
     )
 
 

@@ -4,15 +4,18 @@ from normspec.reference import relatives
 from normspec.reference.batch_norm import (
     Groups,
     affine_gradients,
+    center_share,
     evaluate,
     evaluate_gradients,
     fold,
     inverse_root,
     normalize,
+    root_sensitivity,
     statistics,
     train,
     train_gradients,
     update,
+    variance_share,
 )
 from normspec.reference.rules import ARTICLE, Rules
 
@@ -21,14 +24,17 @@ __all__ = [
     "Groups",
     "Rules",
     "affine_gradients",
+    "center_share",
     "evaluate",
     "evaluate_gradients",
     "fold",
     "inverse_root",
     "normalize",
     "relatives",
+    "root_sensitivity",
     "statistics",
     "train",
     "train_gradients",
     "update",
+    "variance_share",
 ]

@@ -24,8 +24,9 @@ class Groups(NamedTuple):
     """Statistics of the groups that a batch is normalized in. The shapes keep every axis of x, reduced ones as 1."""
 
     mean: Array
+    """What is subtracted: the mean, in the article."""
     var: Array
-    """Mean squared deviation, divisor m."""
+    """The square of the deviation: the mean squared one, divisor m, in the article."""
     centered: Array
     """x - mean, of x's shape, free of the rounding of `mean`."""
     size: int
@@ -74,14 +75,29 @@ def statistics(x: Array, rules: Rules = ARTICLE) -> Groups:
     """
     axes = reduced_axes(x.ndim, rules.axes)
     size = int(np.prod([x.shape[a] for a in axes]))
-    if rules.spread == "about zero":
-        return Groups(np.zeros_like(mean_over(x, axes)), mean_over(x * x, axes), x.copy(), size)
     if rules.counted != "all":
         return _partial_statistics(x, axes, size, rules.counted)
-    first = mean_over(x, axes)
-    left = mean_over(x - first, axes)
-    centered = (x - first) - left
-    return Groups(first + left, mean_over(centered * centered, axes), centered, size)
+    mean = CENTER[rules.center](x, axes)
+    centered = x - mean
+    if rules.center == "mean":
+        left = mean_over(centered, axes)
+        mean, centered = mean + left, centered - left
+    return Groups(mean, SQUARED_DEVIATION[rules.deviation](centered, axes), centered, size)
+
+
+GAUSSIAN: float = math.sqrt(math.pi / 2)  # sigma over the mean absolute deviation, of a normal distribution
+CENTER: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "mean": lambda x, axes: mean_over(x, axes),
+    "zero": lambda x, axes: np.zeros_like(mean_over(x, axes)),
+    "median": lambda x, axes: np.median(x, axes, keepdims=True),
+    "midrange": lambda x, axes: (x.max(axes, keepdims=True) + x.min(axes, keepdims=True)) / 2,
+}
+SQUARED_DEVIATION: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "standard": lambda c, axes: mean_over(c * c, axes),
+    "mean absolute": lambda c, axes: mean_over(abs(c), axes) ** 2,
+    "mean absolute, as sigma": lambda c, axes: (GAUSSIAN * mean_over(abs(c), axes)) ** 2,
+    "half range": lambda c, axes: (np.ptp(c, axes, keepdims=True) / 2) ** 2,
+}
 
 
 @_silent
@@ -155,6 +171,9 @@ def tracked(x: Array, groups: Groups, eps: float, rules: Rules = ARTICLE) -> Run
     var = groups.var * tracked_correction(len(x), groups.size, rules)
     if rules.tracked_variance == "plus eps":
         var = var + eps
+    if rules.tracked_variance == "of the batch":
+        whole = statistics(x)
+        var = whole.var * _correction(whole.size, 1)
     if rules.tracked_variance == "mean of samples":
         var = statistics(x, Rules(axes="sample and channel")).var
     return Running(_by_channel(groups.mean, x.shape[1]), _by_channel(var, x.shape[1]))
@@ -169,6 +188,7 @@ def tracked_correction(samples: int, size: int, rules: Rules = ARTICLE) -> float
         "N / (N - 1)": lambda: _correction(samples, 1),
         "plus eps": lambda: _correction(size, 1),
         "mean of samples": lambda: 1.0,
+        "of the batch": lambda: _correction(size, 1),
     }[rules.tracked_variance]()
 
 
@@ -260,6 +280,9 @@ def evaluate(
         "batch mean": Running(batch.mean, running.var),
         "batch variance": Running(running.mean, batch.var),
     }[choice]
+    if choice == "batch" and rules.folded == "exactly":
+        scale, shift = scale_and_shift(weight, bias, x.shape, rules)
+        return normalize(statistics(x, rules), eps, rules)[0] * scale + shift
     if rules.folded == "exactly":
         return _with_constants(x, weight, bias, state, eps, rules)
     slope, intercept = fold(weight, bias, *state, eps=eps, rules=rules)
@@ -293,12 +316,12 @@ def train_gradients(
     axes = reduced_axes(x.ndim, rules.axes)
     scale, _ = scale_and_shift(weight, bias, x.shape, rules)
     g = dy if rules.input_gradient == "weight lost" else scale * dy
-    mean_term = mean_over(g, axes)
+    mean_term = center_share(x, rules) * mean_over(g, axes)
     # The variance's share: the derivative of the root, for the article's own place of eps just x-hat * mean(g * x-hat).
-    standard = groups.centered * root
+    standard = variance_share(x, groups, rules) * root
     correction = _correction(groups.size, rules.ddof)
     var = groups.var * correction
-    variance_term = standard * mean_over(g * x_hat, axes) * correction * _root_sensitivity(var, eps, root, rules)
+    variance_term = standard * mean_over(g * x_hat, axes) * correction * root_sensitivity(var, eps, root, rules)
     shares: dict[str, tuple[float, Array | float]] = {
         "full": (1, 1),
         "weight lost": (1, 1),
@@ -343,6 +366,36 @@ def evaluate_gradients(
     if rules.evaluation_gradient != "weight lost":
         slope = slope * scale_and_shift(weight, bias, x.shape, rules)[0]
     return slope * dy, *_parameter_gradients(x, x_hat, weight, bias, dy, rules)
+
+
+def center_share(x: Array, rules: Rules = ARTICLE) -> Array | float:
+    """m times the derivative of the center by x: 1 for the mean. Values that tie for a place have all of it each."""
+    axes = reduced_axes(x.ndim, rules.axes)
+    size = math.prod(x.shape[a] for a in axes)
+    if rules.center == "median":
+        ordered = np.sort(np.moveaxis(x, axes, range(len(axes))).reshape(size, -1), axis=0)
+        low, high = (np.reshape(ordered[i], mean_over(x, axes).shape) for i in ((size - 1) // 2, size // 2))
+        middle: Array = ((x == low) * 0.5 + (x == high) * 0.5) * size
+        return middle
+    if rules.center == "midrange":
+        ends: Array = ((x == x.max(axes, keepdims=True)) * 0.5 + (x == x.min(axes, keepdims=True)) * 0.5) * size
+        return ends
+    return 1.0 if rules.center == "mean" else 0.0
+
+
+def variance_share(x: Array, groups: Groups, rules: Rules = ARTICLE) -> Array:
+    """m / 2 times the derivative of the squared deviation by x: x - mean for the variance."""
+    centered, axes = groups.centered, reduced_axes(x.ndim, rules.axes)
+    if rules.deviation == "standard" and rules.center in ("mean", "zero"):
+        return centered
+    of_centered = centered
+    if rules.deviation.startswith("mean absolute"):
+        factor = GAUSSIAN if rules.deviation.endswith("as sigma") else 1.0
+        of_centered = factor * np.sqrt(groups.var) * np.sign(centered)
+    if rules.deviation == "half range":
+        top, bottom = centered.max(axes, keepdims=True), centered.min(axes, keepdims=True)
+        of_centered = np.sqrt(groups.var) * groups.size / 2 * ((centered == top) * 1.0 - (centered == bottom))
+    return of_centered - center_share(x, rules) * mean_over(of_centered, axes)
 
 
 def affine_gradients(
@@ -416,7 +469,7 @@ def _with_constants(x: Array, weight: Array, bias: Array, state: Running, eps: f
     return shown * root * scale + shift
 
 
-def _root_sensitivity(var: Array, eps: float, root: Array, rules: Rules) -> Array | float:
+def root_sensitivity(var: Array, eps: float, root: Array, rules: Rules) -> Array | float:
     """-2 / root^3 * d root / d var: 1 wherever something is added to the variance under the root."""
     if rules.eps_rule in ("outside", "both roots"):
         return 1 / (root * np.sqrt(var))

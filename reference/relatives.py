@@ -3,12 +3,14 @@
 Each normalizes within a sample, whatever else is in the batch, and has no running statistics: training and evaluation
 are the same. Layer norm: Ba et al. 2016 (arXiv 1607.06450). Instance norm: Ulyanov et al. 2016 (1607.08022). Group
 norm: Wu & He 2018 (1803.08494). RMS norm: Zhang & Sennrich 2019 (1910.07467). Weight norm does so with weights:
-Salimans & Kingma 2016 (1602.07868).
+Salimans & Kingma 2016 (1602.07868). Two stay with the batch and measure its deviation in another way: L1 batch norm,
+Wu et al. 2018 (1802.09769), and generalized batch norm, Yuan et al. 2018 (1812.03271).
 
 Erratum: the article counts the values of a group as G x H x W. Wu & He make G groups, each of (C / G) x H x W values.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,10 @@ from normspec.reference.rules import Rules
 LAYER = Rules(axes="sample")
 INSTANCE = Rules(axes="sample and channel")
 GROUP = INSTANCE  # the groups take the channels' place
-RMS = Rules(axes="sample", centered=False, spread="about zero")
-WEIGHT = Rules(axes="sample and channel", centered=False, spread="about zero", eps_rule="absent")
+RMS = Rules(axes="sample", center="zero")
+WEIGHT = Rules(axes="sample and channel", center="zero", eps_rule="absent")
+L1 = Rules(deviation="mean absolute", eps_rule="outside")
+GENERALIZED = Rules(center="as asked", deviation="as asked")
 
 
 @np.errstate(all="ignore")
@@ -125,3 +129,46 @@ def weight_norm_gradients(v: Array, g: Array, dw: Array, *, rules: Rules = WEIGH
     rows, weight, plain = units(v, g, rules)
     dv, dweight, _ = train_gradients(rows, weight, np.zeros_like(g), dw.reshape(rows.shape), eps=0.0, rules=plain)
     return dv.reshape(v.shape), dweight / np.sqrt(statistics(rows, rules).size)
+
+
+def l1_batch_norm(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules = L1) -> Array:
+    """y = weight * (x - mean) / (mean|x - mean| + eps) + bias, of batch norm's shapes (Wu et al. 2018, section 3)."""
+    return normalized(x, weight, bias, eps=eps, rules=rules)
+
+
+def l1_batch_norm_gradients(
+    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = L1
+) -> tuple[Array, Array, Array]:
+    """dx, dweight and dbias, through mean and mean absolute deviation."""
+    return train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
+
+
+def as_asked(rules: Rules, center: str, deviation: str) -> Rules:
+    """The rules with a center and a deviation filled in, where they leave them to be asked for."""
+    asked: dict[str, Any] = {"center": center, "deviation": deviation}
+    return replace(rules, **{name: value for name, value in asked.items() if getattr(rules, name) == "as asked"})
+
+
+def generalized_batch_norm(
+    x: Array, weight: Array, bias: Array, *, center: str, deviation: str, eps: float, rules: Rules = GENERALIZED
+) -> Array:
+    """y = weight * (x - S) / sqrt(D^2 + eps) + bias with S a statistic of each channel and D its deviation from it.
+
+    With S the mean and D the standard deviation this is batch norm (Yuan et al. 2018). `rules` names what there is.
+    """
+    return normalized(x, weight, bias, eps=eps, rules=as_asked(rules, center, deviation))
+
+
+def generalized_batch_norm_gradients(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    dy: Array,
+    *,
+    center: str,
+    deviation: str,
+    eps: float,
+    rules: Rules = GENERALIZED,
+) -> tuple[Array, Array, Array]:
+    """dx, dweight and dbias, through S and D."""
+    return train_gradients(x, weight, bias, dy, eps=eps, rules=as_asked(rules, center, deviation))

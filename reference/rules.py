@@ -27,7 +27,8 @@ class Rules:
     ] = "inside"  # fmt: skip
     centered: bool = True
     scaled: bool = True
-    spread: Literal["about the mean", "about zero"] = "about the mean"
+    center: Literal["mean", "zero", "median", "midrange", "as asked"] = "mean"
+    deviation: Literal["standard", "mean absolute", "mean absolute, as sigma", "half range", "as asked"] = "standard"
     affine: Literal[
         "scale, then shift", "no weight", "no bias", "shift, then scale", "swapped", "absolute weight", "1 + weight",
         "weight 0 means 1", "weight by position", "16 channels",
@@ -40,7 +41,9 @@ class Rules:
     ] = "article"  # fmt: skip
     extremes: Literal["as given", "0 means 0.1", "1 means 0.1"] = "as given"
     no_momentum: Literal["average of all", "means 0.1"] = "average of all"
-    tracked_variance: Literal["m - 1", "m", "N - 1", "N / (N - 1)", "plus eps", "mean of samples"] = "m - 1"
+    tracked_variance: Literal[
+        "m - 1", "m", "N - 1", "N / (N - 1)", "plus eps", "mean of samples", "of the batch",
+    ] = "m - 1"  # fmt: skip
     tracked_of: Literal["input", "output"] = "input"
     initial_var: Literal[0, 1] = 1
 

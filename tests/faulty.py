@@ -183,6 +183,33 @@ class RulesRelatives(RulesBackend):
         options = {"num_groups": num_groups, "eps": eps, "rules": self._rules("group norm")}
         return _rounded(relatives.group_norm_gradients(*_wide(x, weight, bias, dy), **options), x, weight, bias)
 
+    def l1_batch_norm(self, x, weight, bias, *, eps):
+        y = relatives.l1_batch_norm(*_wide(x, weight, bias), eps=eps, rules=self._rules("l1 batch norm"))
+        return _rounded((y,), x)[0]
+
+    def l1_batch_norm_gradients(self, x, weight, bias, dy, *, eps):
+        options = {"eps": eps, "rules": self._rules("l1 batch norm")}
+        return _rounded(relatives.l1_batch_norm_gradients(*_wide(x, weight, bias, dy), **options), x, weight, bias)
+
+    def generalized_batch_norm(self, x, weight, bias, **options):
+        options["rules"] = self._rules("generalized batch norm")
+        return _rounded((relatives.generalized_batch_norm(*_wide(x, weight, bias), **options),), x)[0]
+
+    def generalized_batch_norm_gradients(self, x, weight, bias, dy, **options):
+        options["rules"] = self._rules("generalized batch norm")
+        results = relatives.generalized_batch_norm_gradients(*_wide(x, weight, bias, dy), **options)
+        return _rounded(results, x, weight, bias)
+
+    def instance_norm_train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
+        options = {"momentum": momentum, "eps": eps, "rules": self._rules("instance norm")}
+        results = reference.train(*_wide(x, weight, bias, running_mean, running_var), **options)
+        return _rounded(results, x, running_mean, running_var)
+
+    def instance_norm_evaluate(self, x, weight, bias, running_mean, running_var, *, eps):
+        rules = self._rules("instance norm")
+        y = reference.evaluate(*_wide(x, weight, bias, running_mean, running_var), eps=eps, rules=rules)
+        return _rounded((y,), x)[0]
+
 
 for _claim in CLAIMS.values():
     for _rival in _claim.rivals:

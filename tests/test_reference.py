@@ -197,7 +197,7 @@ def error_of(value: np.ndarray, known: np.ndarray) -> np.ndarray:
 def check_statistics(case: Case) -> None:
     x = inputs(case).x
     groups = reference.statistics(x)
-    suite = bounds.of_statistics(x, (0, *range(2, x.ndim)), groups, FLOAT64)
+    suite = bounds.of_statistics(x, groups, ARTICLE, FLOAT64)
     step = 3 * bounds.steps(FLOAT64)  # of x - mean, counted in the suite as part of x-hat
     centered = suite.mean + step * (abs(groups.centered) + suite.mean)
     predicted = {

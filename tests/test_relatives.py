@@ -1,28 +1,53 @@
 """The reference of the relatives: against PyTorch, against each other, and by what their formulas promise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from normspec.reference import relatives, train
+from normspec import reference
+from normspec.conformance import relatives as experiments
+from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.cases import Case
+from normspec.conformance.experiments import OPERATIONS
+from normspec.conformance.pools import MEASURES
+from normspec.reference import relatives
 from normspec.reference.rules import Rules
 
 EPS = 1e-3
 SHAPES = [(3, 4), (2, 6, 5), (2, 4, 3, 2), (1, 6, 2, 1, 3)]
+FLOAT64 = GRADES["float64"][0]
 
 
-def given(shape, parameters, seed=0):
-    """x, weight, bias and dy that nothing may write to."""
-    random = np.random.RandomState(seed)
-    arrays = [random.standard_normal(s) for s in (shape, parameters, parameters, shape)]
-    for array in arrays:
-        array.flags.writeable = False
-    return arrays
+def case(shape, **fields):
+    return Case(dtype="float64", shape=shape, data="bell", eps=EPS, location=0.5, **fields)
 
 
-def same(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.shape == b.shape
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * max(1, abs(b).max()))
+def agree(relative, of, ours, theirs):
+    """Our forward and gradients and theirs, within the bound that the suite would judge theirs by."""
+    values, rules = relative.given(of), OPERATIONS[relative.operation]
+    forward, backward = (
+        experiments.told(relative, of, values, rules, FLOAT64, gradients=gradients) for gradients in (False, True)
+    )
+    bounds = [expected.bound for told in (forward, backward) for expected in told.values()]
+    for mine, other, bound in zip(ours, theirs, bounds, strict=True):
+        assert mine.shape == other.shape == bound.shape
+        assert (abs(mine - other) <= bound).all()
+
+
+def same(ours, theirs, relative, of):
+    """Two results of one operation, each within its bound."""
+    bound = experiments.told(relative, of, relative.given(of), OPERATIONS[relative.operation], FLOAT64)["y"].bound
+    assert ours.shape == theirs.shape
+    assert (abs(ours - theirs) <= 2 * bound).all()
+
+
+def by_torch(function, values, dy):
+    """y and the gradients of a function of tensors."""
+    torch = pytest.importorskip("torch")
+    leaves = [torch.tensor(a, requires_grad=True) for a in values]
+    y = function(*leaves)
+    return [y.detach().numpy(), *(g.numpy() for g in torch.autograd.grad(y, leaves, torch.tensor(dy)))]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -31,33 +56,33 @@ def test_layer_and_rms_norm_are_pytorchs(shape, trailing):
     torch = pytest.importorskip("torch")
     if trailing >= len(shape):
         pytest.skip("a sample has no more axes")
-    x, weight, bias, dy = given(shape, shape[-trailing:])
-    leaves = [torch.tensor(a, requires_grad=True) for a in (x, weight, bias)]
-    y = torch.nn.functional.layer_norm(leaves[0], weight.shape, leaves[1], leaves[2], EPS)
-    theirs = [y.detach().numpy(), *(g.numpy() for g in torch.autograd.grad(y, leaves, torch.tensor(dy)))]
-    ours = relatives.layer_norm_gradients(x, weight, bias, dy, eps=EPS)
-    same([relatives.layer_norm(x, weight, bias, eps=EPS), *ours], theirs)
-    y = torch.nn.functional.rms_norm(leaves[0], weight.shape, leaves[1], EPS)
-    theirs = [y.detach().numpy(), *(g.numpy() for g in torch.autograd.grad(y, leaves[:2], torch.tensor(dy)))]
-    same([relatives.rms_norm(x, weight, eps=EPS), *relatives.rms_norm_gradients(x, weight, dy, eps=EPS)], theirs)
+    of, f = case(shape, trailing=trailing), torch.nn.functional
+    x, weight, bias, _, _, dy = experiments.LAYER.given(of)
+    theirs = by_torch(lambda x, w, b: f.layer_norm(x, weight.shape, w, b, EPS), (x, weight, bias), dy)
+    gradients = relatives.layer_norm_gradients(x, weight, bias, dy, eps=EPS)
+    agree(experiments.LAYER, of, [relatives.layer_norm(x, weight, bias, eps=EPS), *gradients], theirs)
+    theirs = by_torch(lambda x, w: f.rms_norm(x, weight.shape, w, EPS), (x, weight), dy)
+    gradients = relatives.rms_norm_gradients(x, weight, dy, eps=EPS)
+    agree(experiments.RMS, of, [relatives.rms_norm(x, weight, eps=EPS), *gradients], theirs)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_group_and_instance_norm_are_pytorchs(shape):
     torch = pytest.importorskip("torch")
-    x, weight, bias, dy = given(shape, shape[1])
+    f = torch.nn.functional
     for groups in (n for n in range(1, shape[1] + 1) if not shape[1] % n and shape[1] // n * np.prod(shape[2:]) > 1):
-        leaves = [torch.tensor(a, requires_grad=True) for a in (x, weight, bias)]
-        y = torch.nn.functional.group_norm(leaves[0], groups, leaves[1], leaves[2], EPS)
-        theirs = [y.detach().numpy(), *(g.numpy() for g in torch.autograd.grad(y, leaves, torch.tensor(dy)))]
-        ours = relatives.group_norm_gradients(x, weight, bias, dy, num_groups=groups, eps=EPS)
-        same([relatives.group_norm(x, weight, bias, num_groups=groups, eps=EPS), *ours], theirs)
+        of = case(shape, groups=groups)
+        x, weight, bias, _, _, dy = experiments.GROUP.given(of)
+        theirs = by_torch(lambda x, w, b, n=groups: f.group_norm(x, n, w, b, EPS), (x, weight, bias), dy)
+        gradients = relatives.group_norm_gradients(x, weight, bias, dy, num_groups=groups, eps=EPS)
+        y = relatives.group_norm(x, weight, bias, num_groups=groups, eps=EPS)
+        agree(experiments.GROUP, of, [y, *gradients], theirs)
     if len(shape) > 2:
-        leaves = [torch.tensor(a, requires_grad=True) for a in (x, weight, bias)]
-        y = torch.nn.functional.instance_norm(leaves[0], None, None, leaves[1], leaves[2], True, 0.0, EPS)
-        theirs = [y.detach().numpy(), *(g.numpy() for g in torch.autograd.grad(y, leaves, torch.tensor(dy)))]
-        ours = relatives.instance_norm_gradients(x, weight, bias, dy, eps=EPS)
-        same([relatives.instance_norm(x, weight, bias, eps=EPS), *ours], theirs)
+        of = case(shape)
+        x, weight, bias, _, _, dy = experiments.INSTANCE.given(of)
+        theirs = by_torch(lambda x, w, b: f.instance_norm(x, None, None, w, b, True, 0.0, EPS), (x, weight, bias), dy)
+        gradients = relatives.instance_norm_gradients(x, weight, bias, dy, eps=EPS)
+        agree(experiments.INSTANCE, of, [relatives.instance_norm(x, weight, bias, eps=EPS), *gradients], theirs)
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (5, 2, 3), (1, 2, 2, 2)])
@@ -65,34 +90,108 @@ def test_weight_norm_is_pytorchs(shape):
     torch = pytest.importorskip("torch")
     from torch.nn.utils.parametrizations import weight_norm
 
-    v, g, _, dw = given(shape, shape[0])
+    of = case(shape)
+    v, g, _, _, _, dw = experiments.WEIGHT.given(of)
     module = torch.nn.Module()
     module.weight = torch.nn.Parameter(torch.tensor(v))
     parts = weight_norm(module, "weight", 0).parametrizations.weight
     parts.original0.data = torch.tensor(g).reshape(-1, *[1] * (len(shape) - 1))
     dg, dv = torch.autograd.grad(module.weight, [parts.original0, parts.original1], torch.tensor(dw))
     ours = relatives.weight_norm(v, g), *relatives.weight_norm_gradients(v, g, dw)
-    same(ours, (module.weight.detach().numpy(), dv.numpy(), dg.numpy().ravel()))
-    assert abs((ours[1] * v).reshape(len(v), -1).sum(1)).max() < 1e-13  # at right angles to v
+    agree(experiments.WEIGHT, of, ours, (module.weight.detach().numpy(), dv.numpy(), dg.numpy().ravel()))
+    of_dx = experiments.told(
+        experiments.WEIGHT, of, experiments.WEIGHT.given(of), relatives.WEIGHT, FLOAT64, gradients=True
+    )
+    reach = (of_dx["dx"].bound * abs(v)).reshape(len(v), -1).sum(1)
+    assert (abs((ours[1] * v).reshape(len(v), -1).sum(1)) <= reach).all()  # at right angles to v
+
+
+def measured(torch, center, deviation, eps):
+    """Generalized batch norm out of PyTorch's statistics, for its autograd; L1 batch norm where eps is outside."""
+
+    def function(x, weight, bias, *, outside=False):
+        rows = x.movedim(1, 0).flatten(1)
+        ordered, size = rows.sort(1).values, rows.shape[1]
+        middle = {
+            "mean": rows.mean(1),
+            "median": (ordered[:, (size - 1) // 2] + ordered[:, size // 2]) / 2,
+            "midrange": (ordered[:, 0] + ordered[:, -1]) / 2,
+        }[center][:, None]
+        squared = {
+            "standard": (rows - middle).square().mean(1),
+            "mean absolute": (rows - middle).abs().mean(1).square(),
+            "half range": ((ordered[:, -1] - ordered[:, 0]) / 2).square(),
+        }[deviation][:, None]
+        below = squared.sqrt() + eps if outside else (squared + eps).sqrt()
+        y = (rows - middle) / below * weight[:, None] + bias[:, None]
+        return y.unflatten(1, (x.shape[0], *x.shape[2:])).movedim(0, 1)
+
+    return function
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 6, 4), (2, 4, 3, 2), (2, 6, 2, 1, 3)])
+@pytest.mark.parametrize(("center", "deviation"), [*MEASURES, ("median", "standard"), ("mean", "half range")])
+def test_generalized_batch_norm_is_what_autograd_makes_of_it(shape, center, deviation):
+    torch = pytest.importorskip("torch")
+    of = case(shape, center=center, deviation=deviation)
+    x, weight, bias, _, _, dy = experiments.GENERALIZED.given(of)
+    asked = {"center": center, "deviation": deviation, "eps": EPS}
+    theirs = by_torch(measured(torch, **asked), (x, weight, bias), dy)
+    gradients = relatives.generalized_batch_norm_gradients(x, weight, bias, dy, **asked)
+    agree(experiments.GENERALIZED, of, [relatives.generalized_batch_norm(x, weight, bias, **asked), *gradients], theirs)
+    if (center, deviation) == ("mean", "standard"):
+        y, *_ = reference.train(x, weight, bias, bias, abs(weight), momentum=0.1, eps=EPS)
+        assert np.array_equal(relatives.generalized_batch_norm(x, weight, bias, **asked), y)
+    if (center, deviation) == ("mean", "mean absolute"):
+        l1 = measured(torch, center, deviation, EPS)
+        theirs = by_torch(lambda *given: l1(*given, outside=True), (x, weight, bias), dy)
+        gradients = relatives.l1_batch_norm_gradients(x, weight, bias, dy, eps=EPS)
+        agree(experiments.L1, of, [relatives.l1_batch_norm(x, weight, bias, eps=EPS), *gradients], theirs)
+
+
+@pytest.mark.parametrize("deviation", ["standard", "mean absolute", "mean absolute, as sigma", "half range"])
+@pytest.mark.parametrize("center", ["mean", "zero", "median", "midrange"])
+def test_the_derivatives_of_center_and_deviation(center, deviation):
+    """By central differences, whose error is the third derivative's: none for what is piecewise linear."""
+    rules, x = Rules(center=center, deviation=deviation), case((6, 2))
+    x = experiments.GENERALIZED.given(x).x
+    groups = reference.statistics(x, rules)
+    share = np.broadcast_to(reference.center_share(x, rules), x.shape)
+    pull = reference.variance_share(x, groups, rules)
+    step = 2.0**-20
+    for place in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[place] += step
+        down[place] -= step
+        above, below = reference.statistics(up, rules), reference.statistics(down, rules)
+        slope = (above.mean - below.mean)[0, place[1]] / (2 * step)
+        of_var = (above.var - below.var)[0, place[1]] / (2 * step)
+        rounding = 16 * 2.0**-53 * (1 + abs(x).max()) ** 2 / step
+        assert abs(slope * 6 - share[place]) <= 6 * rounding
+        assert abs(of_var * 3 - pull[place]) <= 3 * rounding
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_identities(shape):
-    x, weight, bias, _ = given(shape, shape[1])
+    of = case(shape)
+    x, weight, bias, *_ = experiments.INSTANCE.given(of)
     one, zero = np.ones(shape[1:]), np.zeros(shape[1:])
     unit, none = np.ones(shape[1]), np.zeros(shape[1])
     layer = relatives.layer_norm(x, one, zero, eps=EPS)
-    same([relatives.group_norm(x, unit, none, num_groups=1, eps=EPS)], [layer])
+    same(relatives.group_norm(x, unit, none, num_groups=1, eps=EPS), layer, experiments.GROUP, replace(of, groups=1))
     instance = relatives.instance_norm(x, weight, bias, eps=EPS)
-    same([relatives.group_norm(x, weight, bias, num_groups=shape[1], eps=EPS)], [instance])
-    alone = [train(x[i : i + 1], weight, bias, none, unit, momentum=0.1, eps=EPS)[0] for i in range(len(x))]
-    same([np.concatenate(alone)], [instance])
+    group = relatives.group_norm(x, weight, bias, num_groups=shape[1], eps=EPS)
+    same(group, instance, experiments.INSTANCE, of)
+    alone = [reference.train(x[i : i + 1], weight, bias, none, unit, momentum=0.1, eps=EPS)[0] for i in range(len(x))]
+    same(np.concatenate(alone), instance, experiments.INSTANCE, of)
 
 
 def test_rms_norm_is_layer_norm_of_what_is_centered():
-    x, weight, _, _ = given((5, 7), (7,))
+    of = case((5, 7), trailing=1)
+    x, weight, *_ = experiments.LAYER.given(of)
     centered = x - x.mean(1, keepdims=True)
-    same([relatives.rms_norm(centered, weight, eps=EPS)], [relatives.layer_norm(x, weight, np.zeros(7), eps=EPS)])
+    layer = relatives.layer_norm(x, weight, np.zeros(7), eps=EPS)
+    same(relatives.rms_norm(centered, weight, eps=EPS), layer, experiments.LAYER, of)
 
 
 @pytest.mark.parametrize("grouping", ["contiguous", "interleaved", "of that size"])

@@ -2,7 +2,7 @@
 
 import pytest
 from checks import check_functions, laboratory, run_check
-from faulty import RulesBackend, backend
+from faulty import RulesRelatives, backend
 from sound import SOUND
 
 from normspec.backends.numpy import NumPy
@@ -31,7 +31,7 @@ def test_sound_implementation_conforms(name, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_reference_conforms(dtype):
-    class Reference(RulesBackend):
+    class Reference(RulesRelatives):
         """The article's rules; refuses what has no sample variance."""
 
         def train(self, x, *rest, **options):

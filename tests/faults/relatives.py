@@ -131,3 +131,68 @@ class WeightNormGradientOfTheLength(NumPy):
     def weight_norm_gradients(self, v, g, dw):
         dv, _ = super().weight_norm_gradients(v, g, dw)
         return dv, (dw * v).reshape(len(v), -1).sum(1)
+
+
+@fault("relatives.l1-batch-norm")
+class L1OfTheFirstSample(NumPy):
+    """L1 batch norm takes the magnitudes of the first sample alone."""
+
+    def l1_batch_norm(self, x, weight, bias, *, eps):
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        centered = x - x.mean((0, *range(2, x.ndim)), keepdims=True)
+        spread = abs(centered[:1]).mean((0, *range(2, x.ndim)), keepdims=True)
+        return (centered / (spread + eps) * weight.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+
+
+@fault("relatives.l1-batch-norm-gradients")
+class L1GradientForgetsTheMeanSign(NumPy):
+    """The sign of x - mean stands for the derivative of the deviation, without its mean taken off."""
+
+    def l1_batch_norm_gradients(self, x, weight, bias, dy, *, eps):
+        axes, shape = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+        centered = x - x.mean(axes, keepdims=True)
+        root = 1 / (abs(centered).mean(axes, keepdims=True) + eps)
+        g, x_hat = dy * weight.reshape(shape), centered * root
+        q = (g * x_hat).mean(axes, keepdims=True)
+        dx = root * (g - g.mean(axes, keepdims=True) - np.sign(centered) * q)
+        return dx.astype(x.dtype), (dy * x_hat).sum(axes), dy.sum(axes)
+
+
+@fault("relatives.generalized-batch-norm")
+class LowerMedian(NumPy):
+    """Of an even count the lower of the two values in the middle is taken for the median."""
+
+    def generalized_batch_norm(self, x, weight, bias, *, center, deviation, eps):
+        if center != "median":
+            return super().generalized_batch_norm(x, weight, bias, center=center, deviation=deviation, eps=eps)
+        axes, shape = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+        centered = x - np.percentile(x, 50, axes, method="lower", keepdims=True)
+        spread = abs(centered).mean(axes, keepdims=True)
+        return (centered / np.sqrt(spread**2 + eps) * weight.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+
+
+@fault("relatives.generalized-batch-norm-gradients")
+class GeneralizedGradientsOfBatchNorm(NumPy):
+    """The backward pass is that of mean and standard deviation, whatever was asked for."""
+
+    def generalized_batch_norm_gradients(self, x, weight, bias, dy, *, center, deviation, eps):
+        return self.train_gradients(x, weight, bias, dy, eps=eps)
+
+
+@fault("relatives.instance-norm-tracked")
+class TracksTheLastSample(NumPy):
+    """The running statistics move by the last sample alone: the others are overwritten."""
+
+    def instance_norm_train(self, x, *rest, **options):
+        y, _, _ = super().instance_norm_train(x, *rest, **options)
+        return y, *super().instance_norm_train(x[-1:], *rest, **options)[1:]
+
+
+@fault("relatives.instance-norm-tracked")
+class TracksTheSpreadOfMeans(NumPy):
+    """The variance that is tracked is that of the samples' means."""
+
+    def instance_norm_train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
+        y, mean, _ = super().instance_norm_train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+        means = x.astype(running_var.dtype).mean(tuple(range(2, x.ndim)))
+        return y, mean, ((1 - momentum) * running_var + momentum * means.var(0)).astype(running_var.dtype)
