@@ -125,6 +125,22 @@ class OtherMeasures(Protocol):
         """
 
 
+class AfterLinear(Protocol):
+    """Optional: the framework's own linear layer, and batch norm in training behind it.
+
+    u is (N, I, *spatial), w (C, I, *kernel) and b (C,), all of u's dtype. With spatial axes the layer is a convolution
+    with stride 1 and without padding, so that y is (N, C, *(spatial - kernel + 1)); weight and bias are as ever.
+    """
+
+    def linear_norm(self, u: Array, w: Array, b: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        """y = batch norm of W u + b."""
+
+    def linear_norm_gradients(
+        self, u: Array, w: Array, b: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """du, dw, db, dweight and dbias."""
+
+
 class WeightNorm(Protocol):
     """Optional: the reparametrization of weights, v of (units, ...) and g of (units,)."""
 

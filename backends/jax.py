@@ -69,6 +69,17 @@ def _instance_norm_gradients(x: Any, weight: Any, bias: Any, dy: Any, eps: Any) 
     return jax.vjp(lambda x, weight, bias: _instance_norm(x, weight, bias, eps), x, weight, bias)[1](dy)
 
 
+def _linear_norm(u: Any, w: Any, b: Any, weight: Any, bias: Any, eps: Any) -> Any:
+    z = jax.lax.conv_general_dilated(u, w, (1,) * (u.ndim - 2), "VALID") if u.ndim > 2 else u @ w.T
+    z = z + _per_channel(b, u.ndim)
+    state = jnp.zeros_like(weight), jnp.ones_like(weight)
+    return _train(z, weight, bias, *state, 0.0, eps)[0]
+
+
+def _linear_norm_gradients(u: Any, w: Any, b: Any, weight: Any, bias: Any, dy: Any, eps: Any) -> Any:
+    return jax.vjp(lambda u, w, b, weight, bias: _linear_norm(u, w, b, weight, bias, eps), u, w, b, weight, bias)[1](dy)
+
+
 def _arrays(results: Any) -> Any:
     return jax.tree.map(lambda result: np.array(result), results)
 
@@ -191,6 +202,15 @@ class Jax:
     def instance_norm_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Any:
         return _arrays(self._function(_instance_norm_gradients)(*map(jnp.asarray, (x, weight, bias, dy)), eps))
 
+    def linear_norm(self, u: Array, w: Array, b: Array, weight: Array, bias: Array, *, eps: float) -> Any:
+        return _arrays(self._function(_linear_norm)(*map(jnp.asarray, (u, w, b, weight, bias)), eps))
+
+    def linear_norm_gradients(
+        self, u: Array, w: Array, b: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> Any:
+        given = map(jnp.asarray, (u, w, b, weight, bias, dy))
+        return _arrays(self._function(_linear_norm_gradients)(*given, eps))
+
 
 class JaxJit(Jax):
     """The same functions compiled as a whole, once for each shape and dtype."""
@@ -202,6 +222,7 @@ class JaxJit(Jax):
         for f in (
             _train, _evaluate, _train_gradients, _evaluate_gradients,
             _layer_norm, _layer_norm_gradients, _instance_norm, _instance_norm_gradients,
+            _linear_norm, _linear_norm_gradients,
         )
     }  # fmt: skip
 

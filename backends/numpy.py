@@ -56,6 +56,18 @@ def _directions(v: Array, g: Array) -> tuple[Array, Array, Array]:
     return rows / norm, norm, g[:, None]
 
 
+def _windows(u: Array, kernel: tuple[int, ...]) -> Array:
+    """(N, I, *places, *kernel): what a kernel meets, wherever it fits."""
+    return np.lib.stride_tricks.sliding_window_view(u, kernel, tuple(range(2, u.ndim))) if kernel else u
+
+
+def _linear(u: Array, w: Array, b: Array) -> Array:
+    """W u + b, or the convolution with stride 1 and without padding, in u's dtype."""
+    axes = (1, *range(u.ndim, 2 * u.ndim - 2))
+    z = np.tensordot(_windows(_wide(u), w.shape[2:]), _wide(w), (axes, range(1, w.ndim)))
+    return (np.moveaxis(z, -1, 1) + _per_channel(b, u.ndim)).astype(u.dtype)
+
+
 def _measured(x: Array, center: str, deviation: str) -> tuple[Array, Array, Array, Array]:
     """x - S and D^2 of each channel; m dS/dx, and m / 2 dD^2/d(x - S)."""
     axes = (0, *range(2, x.ndim))
@@ -260,6 +272,25 @@ class NumPy:
         x_hat, g = wide * root, dy_ * weight
         dx = root * (g - x_hat * (g * x_hat).mean(axes, keepdims=True))
         return dx.astype(x.dtype, copy=False), (dy_ * x_hat).sum(tuple(range(x.ndim - weight.ndim)))
+
+    def linear_norm(self, u: Array, w: Array, b: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        return self._after_linear(_linear(u, w, b), weight, bias, eps)
+
+    def linear_norm_gradients(
+        self, u: Array, w: Array, b: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> tuple[Array, ...]:
+        dz, dweight, dbias = self.train_gradients(_linear(u, w, b), weight, bias, dy, eps=eps)
+        places, dz_ = (0, *range(2, u.ndim)), _wide(dz)
+        dw = np.tensordot(dz_, _windows(_wide(u), w.shape[2:]), (places, places))
+        around = [(0, 0), (0, 0), *((k - 1, k - 1) for k in w.shape[2:])]
+        turned = np.flip(w, tuple(range(2, w.ndim))).swapaxes(0, 1)
+        du = _linear(np.pad(dz_, around), turned, np.zeros(u.shape[1], dz_.dtype))
+        results = (du.astype(u.dtype), dw.astype(w.dtype), dz_.sum(places).astype(b.dtype))
+        return *results, dweight, dbias
+
+    def _after_linear(self, z: Array, weight: Array, bias: Array, eps: float) -> Array:
+        state = np.zeros_like(weight), np.ones_like(weight)
+        return self.train(z, weight, bias, *state, momentum=0.0, eps=eps)[0]
 
     def weight_norm(self, v: Array, g: Array) -> Array:
         direction, _, gain = _directions(v, g)

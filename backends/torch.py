@@ -6,7 +6,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from torch.nn.functional import (
+    batch_norm,
+    conv1d,
+    conv2d,
+    conv3d,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    linear,
+    rms_norm,
+)
 from torch.nn.utils.parametrizations import weight_norm
 
 Array = NDArray[Any]
@@ -162,6 +172,21 @@ class Torch:
         with torch.no_grad():
             module.parametrizations["weight"].original0.copy_(self._tensor(g).reshape(-1, *[1] * (v.ndim - 1)))
         return module
+
+    def linear_norm(self, u: Array, w: Array, b: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+        u_, w_, b_, weight_, bias_ = map(self._tensor, (u, w, b, weight, bias))
+        return _array(self._after_linear(u_, w_, b_, weight_, bias_, eps))
+
+    def linear_norm_gradients(
+        self, u: Array, w: Array, b: Array, weight: Array, bias: Array, dy: Array, *, eps: float
+    ) -> Gradients:
+        leaves = [self._tensor(a).requires_grad_() for a in (u, w, b, weight, bias)]
+        u_, w_, b_, weight_, bias_ = leaves
+        return self._gradients(self._after_linear(u_, w_, b_, weight_, bias_, eps), leaves, dy)
+
+    def _after_linear(self, u: Tensor, w: Tensor, b: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        z = (linear, conv1d, conv2d, conv3d)[u.ndim - 2](u, w, b)
+        return batch_norm(z, None, None, weight, bias, True, 0.0, eps)
 
     def _gradients(self, y: Tensor, leaves: list[Tensor], dy: Array) -> Gradients:
         return tuple(map(_array, torch.autograd.grad(y, leaves, self._tensor(dy))))

@@ -740,6 +740,71 @@ _ALL = (
         hint="the one of the two whose own claim fails",
         follows=("relatives.layer-norm", "relatives.instance-norm", "relatives.group-norm"),
     ),
+    # -- section 5: using it -------------------------------------------------------------------------------------------
+    Claim(
+        "usage.bias-cancels",
+        "section 5; [1] section 3.2",
+        "A bias before batch norm is useless: BN(W u + b) = BN(W u), no gradient knows b, and its own is 0.",
+        (
+            _rival("added after the normalization", earlier_bias="added after"),
+            _rival("its gradient takes the mean for a constant", earlier_bias="mean held constant"),
+            _rival("mean not subtracted", centered=False),
+            _rival("statistics held constant in the gradient", input_gradient="statistics constant"),
+            _rival("mean term missing in the gradient", input_gradient="no mean term"),
+        ),
+        hint="fusions of a linear layer or convolution with the normalization behind it",
+        operation="linear norm",
+        follows=("statistics.per-channel", "normalize.centered", "gradient.input", "precision.within-bound"),
+    ),
+    # -- sections 1 and 6: why it works --------------------------------------------------------------------------------
+    Claim(
+        "why.scale-invariant",
+        "[1] section 3.3",
+        "BN((a W) u) = BN(W u), with eps in proportion; du stays as it is, and dW becomes dW / a.",
+        (
+            _rival("not divided by the deviation", scaled=False),
+            _rival("sqrt(var) + eps", eps_rule="outside"),
+            _rival("var + eps^2", eps_rule="squared"),
+        ),
+        hint="anything that looks at the size of the weights or of what they give",
+        operation="linear norm",
+        follows=("normalize.unit-spread", "normalize.eps-inside-root", "usage.bias-cancels", "precision.within-bound"),
+    ),
+    Claim(
+        "why.gradient-projection",
+        "[3] Santurkar et al. 2018, theorem 4.1; [1] section 3",
+        "With eps = 0, dx is weight / sigma times dy less its parts along 1 and x-hat: |dx|^2 = weight^2 / sigma^2 "
+        "(|dy|^2 - <1, dy>^2 / m - <x-hat, dy>^2 / m), smaller than without batch norm by just these.",
+        (
+            _rival("statistics held constant", input_gradient="statistics constant"),
+            _rival("mean term missing", input_gradient="no mean term"),
+            _rival("variance term missing", input_gradient="no variance term"),
+            _rival("mean term with the wrong sign", input_gradient="mean term added"),
+            _rival("variance term with the wrong sign", input_gradient="variance term added"),
+            _rival("m - 1 in the variance term", input_gradient="m - 1"),
+        ),
+        hint="the two terms that go through the statistics, where eps is 0",
+        follows=("gradient.input", "normalize.eps-inside-root"),
+    ),
+    Claim(
+        "why.depth",
+        "section 6; [2] Bjorck et al. 2018",
+        "Through tens of layers the spread of what goes on stays at 1, each layer with statistics of its own; without "
+        "batch norm it explodes or dies.",
+        _mistakes("the spread drifts", "layers share their state"),
+        hint="what is kept for all layers together",
+        follows=(
+            "statistics.per-channel",
+            "normalize.population-variance",
+            "normalize.eps-inside-root",
+            "affine.defaults",
+            "running.update",
+            "running.momentum-extremes",
+            "running.sample-variance",
+            "layer.follows-operation",
+            "precision.within-bound",
+        ),
+    ),
     # -- hygiene -------------------------------------------------------------------------------------------------------
     Claim(
         "hygiene.inputs-unwritten",

@@ -30,6 +30,7 @@ OPERATIONS: Mapping[str, Rules] = {
     "weight norm": relatives.WEIGHT,
     "l1 batch norm": relatives.L1,
     "generalized batch norm": relatives.GENERALIZED,
+    "linear norm": ARTICLE,
 }
 """The rules of every operation, by name."""
 Trace = Mapping[str, NDArray[Any]]

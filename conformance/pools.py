@@ -211,6 +211,9 @@ repeated = _varied("repeated", steps=5)
 
 _FEW_SHAPES = ((4, 3), (3, 2, 3), (2, 2, 2, 2))
 few = Pool("few", lambda pick, dtype: _exact_cases(pick, dtype, _FEW_SHAPES), share=0.3)
+few_zero_eps = Pool(
+    "few, eps 0", lambda pick, dtype: replace(_exact_cases(pick, dtype, _FEW_SHAPES), eps=0.0), share=0.15
+)
 
 
 def _layer_cases(pick: Pick, dtype: str) -> Case:
@@ -446,7 +449,42 @@ exact_l1 = Pool("exact l1 batch norm", _l1_cases, _l1_corners, share=0.3)
 hostile_l1 = Pool("hostile l1 batch norm", _rough_l1_cases, share=0.3)
 generalized = Pool("generalized batch norm", _generalized_cases, _generalized_corners, share=0.4)
 
+# -- among other layers -----------------------------------------------------------------------------------------------
+
+
+def _linear_cases(pick: Pick, dtype: str) -> Case:
+    return Case(
+        dtype=dtype,
+        shape=pick(((4, 3), (2, 3, 4), (2, 2, 3, 2), (2, 2, 2, 2, 2))),
+        data="integers",
+        seed=pick(SEEDS),
+        eps=pick((1.0, 0.25)),
+    )
+
+
+linear = Pool("linear", _linear_cases, share=0.15, few=4)
+rescaled = Pool(
+    "rescaled",
+    lambda pick, dtype: replace(_linear_cases(pick, dtype), scale=pick((8.0, 0.125, 32.0))),
+    share=0.15,
+    few=6,
+)
+deep = Pool(
+    "deep",
+    lambda pick, dtype: Case(
+        dtype=dtype,
+        shape=(32, 16),
+        data="bell",
+        seed=pick(SEEDS),
+        scale=pick((4.0, 0.25)),
+        eps=pick((1e-5, 1e-3)),
+        steps=pick((24, 30, 36)),
+    ),
+    share=0.04,
+)
+
 EXACT = {
+    "linear norm": linear,
     "l1 batch norm": exact_l1,
     "generalized batch norm": generalized,
     "batch norm": exact,

@@ -66,6 +66,9 @@ class Rules:
     # Section 4: how channels are put into groups; "of that size" takes the number of groups for the size of one.
     grouping: Literal["contiguous", "interleaved", "of that size"] = "contiguous"
 
+    # Section 5: the bias of a linear layer before.
+    earlier_bias: Literal["cancels", "added after", "mean held constant"] = "cancels"
+
     # Sections 2 and 3: what a layer starts from when nothing is asked for.
     default_eps: float = 1e-5
     default_momentum: float = 0.1

@@ -20,7 +20,7 @@ from normspec.conformance.adapters import Backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.claims import CLAIMS, Rival
 from normspec.conformance.experiments import OPERATIONS
-from normspec.reference import ARTICLE, Rules, relatives
+from normspec.reference import ARTICLE, Rules, linear, relatives
 
 FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}
 """Faulty adapters by the claim and the rival that they must be blamed for."""
@@ -199,6 +199,15 @@ class RulesRelatives(RulesBackend):
         options["rules"] = self._rules("generalized batch norm")
         results = relatives.generalized_batch_norm_gradients(*_wide(x, weight, bias, dy), **options)
         return _rounded(results, x, weight, bias)
+
+    def linear_norm(self, u, w, b, weight, bias, *, eps):
+        y = linear.linear_norm(*_wide(u, w, b, weight, bias), eps=eps, rules=self._rules("linear norm"))
+        return _rounded((y,), u)[0]
+
+    def linear_norm_gradients(self, u, w, b, weight, bias, dy, *, eps):
+        options = {"eps": eps, "rules": self._rules("linear norm")}
+        results = linear.linear_norm_gradients(*_wide(u, w, b, weight, bias, dy), **options)
+        return _rounded(results, u, w, b, weight, bias)
 
     def instance_norm_train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
         options = {"momentum": momentum, "eps": eps, "rules": self._rules("instance norm")}
@@ -700,3 +709,51 @@ class EvaluatesOneSample(NumPy):
     def train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
         y, *state = super().train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
         return self.evaluate(x, weight, bias, running_mean, running_var, eps=eps) if len(x) == 1 else y, *state
+
+
+# -- in a network -----------------------------------------------------------------------------------------------------
+
+
+@fault("why.depth", "the spread drifts")
+class SpreadGrows(RulesBackend):
+    """Each layer gives 1 % too much."""
+
+    layer = None
+
+    def train(self, x, *rest, **options):
+        y, *state = super().train(x, *rest, **options)
+        return (1.01 * y).astype(x.dtype), *state
+
+
+@fault("why.depth", "layers share their state")
+class SharesState(NumPy):
+    """The running statistics are kept once for all layers of a width."""
+
+    def __init__(self):
+        self.shared = {}
+
+    def layer(self, num_features, *, ndim, dtype, **options):
+        made = Layer(num_features, np.promote_types(np.float32, dtype), **options)
+        return _Sharing(made, self.shared.setdefault(num_features, made))
+
+
+class _Sharing:
+    """A layer that keeps its running statistics in another one."""
+
+    def __init__(self, own, kept):
+        self.own, self.kept = own, kept
+
+    def train(self, x):
+        state = ("running_mean", "running_var")
+        for name in state:
+            setattr(self.own, name, getattr(self.kept, name))
+        y = self.own.train(x)
+        for name in state:
+            setattr(self.kept, name, getattr(self.own, name))
+        return y
+
+    def evaluate(self, x):
+        return self.kept.evaluate(x)
+
+    def state(self):
+        return self.kept.state()

@@ -92,8 +92,8 @@ def test_results_have_their_shapes(field: str, value: Any, shape: tuple[int, ...
     assert not any(np.shares_memory(array, kept) for part in found for array in part for kept in values)
 
 
-ELSEWHERE = ("initial_var", "evaluation_state", "grouping", "of the batch")
-"""What a state starts from, whether evaluation moves it, groups of channels, and what batch norm does anyway."""
+ELSEWHERE = ("initial_var", "evaluation_state", "grouping", "earlier_bias", "of the batch")
+"""A state's start, what evaluation does to it, groups of channels, layers before, and what batch norm does anyway."""
 LONG = "the first 65536"
 
 

@@ -9,6 +9,7 @@ from faults import (
     memory,
     modes,
     nans,
+    networks,
     numerics,
     relatives,
     repeats,
@@ -20,6 +21,6 @@ from faults.registry import FAULTS, Fault
 
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
-    relatives,
+    relatives, networks,
 )  # fmt: skip
 __all__ = ["FAMILIES", "FAULTS", "Fault"]

@@ -1,0 +1,40 @@
+"""Sections 1 and 6: why it works."""
+
+import pytest
+
+from normspec.conformance import pools
+from normspec.conformance.adapters import Backend
+from normspec.conformance.cases import Case
+from normspec.conformance.checking import Check, on
+from normspec.conformance.networks import PROJECTION, RESCALED, through_layers
+
+
+@pytest.mark.claim("why.scale-invariant")
+def test_scale_invariant(check: Check) -> None:
+    """[1] section 3.3: the scale of the weights before does not matter, and their gradient falls with it."""
+    check.formula(on(pools.rescaled, RESCALED, "y", "du", "dw"))
+
+
+@pytest.mark.claim("why.gradient-projection")
+def test_gradient_projection(check: Check) -> None:
+    """[3]: dx has no part along 1 and, but for eps, none along x-hat; it is that much shorter than dy."""
+    components = ("along 1", "along x-hat", "square")
+    check.formula(
+        on(pools.few, PROJECTION, *components), on(pools.few_zero_eps, PROJECTION, *components, refusable=True)
+    )
+
+
+@pytest.mark.claim("why.depth")
+def test_depth(check: Check) -> None:
+    """[2]: through tens of layers the spread stays at 1 with batch norm, and explodes or dies without."""
+    seen: list[str] = []
+
+    def refutation(backend: Backend, case: Case) -> str:
+        depth = through_layers(backend, case)
+        if not depth.mistake:
+            seen.append(f"{depth.spreads[-1]:.3g} after {case.steps} layers, {depth.plain[-1]:.0e} without")
+        return depth.mistake
+
+    check.holds(pools.deep, refutation)
+    if seen:
+        check.note(seen[0])
