@@ -123,7 +123,7 @@ _ALL = (
     ),
     Claim(
         "normalize.population-variance",
-        "section 3",
+        "section 3, which calls it a deviation: an erratum, the formula is a variance",
         "The variance that normalizes has divisor m.",
         (_rival("sample variance, divisor m - 1", ddof=1),),
         hint="the ddof, correction or unbiased argument of the variance",
@@ -377,7 +377,7 @@ _ALL = (
     ),
     Claim(
         "running.sample-variance",
-        "section 3; [1] algorithm 2",
+        "section 3, which calls it a deviation: an erratum, the formula is a variance; [1] algorithm 2",
         "The tracked variance has divisor m - 1.",
         (
             _rival("population variance, divisor m", tracked_variance="m"),

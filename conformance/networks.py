@@ -85,20 +85,26 @@ def run(backend: Backend, case: Case, *, gradients: bool) -> Trace:
     return dict(zip(GRADIENTS, results, strict=True))
 
 
-@np.errstate(all="ignore")
 def told(case: Case, rules: Rules, arithmetic: Arithmetic, *, gradients: bool) -> Mapping[str, Expected]:
-    """What must come of it under `rules`: batch norm's results, and its dx handed on through W."""
-    layer, values = before(case), _values(case)
+    """What must come of it under `rules`."""
+    return handed_on(before(case), _values(case), rules, arithmetic, eps=case.eps, gradients=gradients)
+
+
+@np.errstate(all="ignore")
+def handed_on(
+    layer: Before, values: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float, gradients: bool
+) -> Mapping[str, Expected]:
+    """Batch norm's results on values whose x is the layer's z, and its dx handed on through W."""
     if rules.earlier_bias == "added after":
         values = values._replace(x=linear(layer.u, layer.w, np.zeros_like(layer.b)))
     if not gradients:
-        y = linear_norm(*layer, values.weight, values.bias, eps=case.eps, rules=rules)
-        bound = prediction.normalized(values, rules, arithmetic, eps=case.eps)["y"].bound
+        y = linear_norm(*layer, values.weight, values.bias, eps=eps, rules=rules)
+        bound = prediction.normalized(values, rules, arithmetic, eps=eps)["y"].bound
         if rules.earlier_bias == "added after":
             bound = bounds.stored(y, bound + bounds.steps(arithmetic) * abs(y), arithmetic.result)
         return {"y": Expected(y, bound)}
-    results = prediction.train_gradients(values, rules, arithmetic, eps=case.eps)
-    expected = linear_norm_gradients(*layer, values.weight, values.bias, values.dy, eps=case.eps, rules=rules)
+    results = prediction.train_gradients(values, rules, arithmetic, eps=eps)
+    expected = linear_norm_gradients(*layer, values.weight, values.bias, values.dy, eps=eps, rules=rules)
     dz, of_dz = abs(results["dx"].value), results["dx"].bound
     u, w = abs(layer.u), abs(layer.w)
     carried, size = linear_gradients(u, w, of_dz), linear_gradients(u, w, dz + of_dz)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,16 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normspec import __version__
-from normspec.conformance import prediction
+from normspec.conformance import networks, prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
-from normspec.conformance.arithmetic import GRADES
+from normspec.conformance.arithmetic import GRADES, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs
 from normspec.conformance.checking import Check, Replay
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.experiments import OPERATIONS
 from normspec.conformance.prediction import Expected
 from normspec.conformance.relatives import RELATIVES, Relative, told
-from normspec.reference import ARTICLE
+from normspec.reference import ARTICLE, relatives
+from normspec.reference.linear import linear
 
 NAMES = {
     "train": ("y", "running_mean", "running_var"),
@@ -36,6 +38,10 @@ NAMES = {
     "train_gradients": ("dx", "dweight", "dbias"),
     "evaluate_gradients": ("dx", "dweight", "dbias"),
     **{r.method(gradients=g): r.results(gradients=g) for r in RELATIVES for g in (False, True)},
+    "instance_norm_train": ("y", "running_mean", "running_var"),
+    "instance_norm_evaluate": ("y",),
+    "linear_norm": ("y",),
+    "linear_norm_gradients": networks.GRADIENTS,
 }
 LARGEST = 5_000
 """Elements in all; a case of more gets no script, its one line must do."""
@@ -79,7 +85,11 @@ def write(folder: Path, check: Check, again: str) -> Path | None:
         trace = check.replay.run(
             replace(check.backend, adapter=Recorder(check.backend.adapter, calls)), check.replay.case
         )
-    if not calls or sum(a.size for c in calls for a in c.arguments if isinstance(a, np.ndarray)) > LARGEST:
+    if (
+        _several_layers(calls)
+        or not calls
+        or sum(a.size for c in calls for a in c.arguments if isinstance(a, np.ndarray)) > LARGEST
+    ):
         return None
     name = re.sub(r"\W+", "_", f"{check.claim.id}_{check.backend.name}_{check.dtype}")
     path = folder / f"{name}.py"
@@ -87,6 +97,11 @@ def write(folder: Path, check: Check, again: str) -> Path | None:
     right = _expected_of_layer(check.replay, trace, check.dtype)
     path.write_text(_text(check, calls, right, again), encoding="utf-8")
     return path
+
+
+def _several_layers(calls: Sequence[Call]) -> bool:
+    """Whether layers are made one after the other, to be used together: a script knows one at a time."""
+    return any(a.method == b.method == "layer" for a, b in pairwise(calls))
 
 
 def _copied(argument: Any) -> Any:
@@ -258,7 +273,8 @@ def _call(number: int, made: Call, dtype: str) -> str:
     if len(names) == 1:
         lines.append("results = [results]")
     for position, name in enumerate(names):
-        kept = made.arguments[0 if name in ("y", "dx") else 1].dtype.name
+        own = made.arguments[0].dtype.name
+        kept = own if name in ("y", "dx", "du", "dw", "db") else parameter_dtype(own)
         lines.append(_compare(name, f"results[{position}]", expected[name], kept))
     return "\n".join(lines)
 
@@ -335,8 +351,9 @@ def _of_relative(relative: Relative, made: Call, arrays: Sequence[Array], dtype:
     x, weight, *rest = arrays
     bias = rest.pop(0) if relative.bias else np.zeros_like(weight)
     values = Inputs(x, weight, bias, np.zeros(1), np.ones(1), rest[0] if gradients else np.zeros_like(x))
-    groups = made.options.get("num_groups", 1)
-    case = Case(dtype=dtype, shape=x.shape, data="as handed over", eps=made.options["eps"], groups=groups)
+    options = dict(made.options)
+    options["groups"] = options.pop("num_groups", 1)
+    case = Case(dtype=dtype, shape=x.shape, data="as handed over", **options)
     return told(relative, case, values, OPERATIONS[relative.operation], GRADES[dtype][0], gradients=gradients)
 
 
@@ -344,14 +361,21 @@ def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:
     """What the article's formula gives for one call of the operation."""
     arrays = [a.astype(np.float64) for a in made.arguments]
     none = np.zeros_like(arrays[1])
+    finest = GRADES[dtype][0]
     for relative in RELATIVES:
-        if made.method.startswith(relative.name):
+        if made.method in (relative.method(gradients=False), relative.method(gradients=True)):
             return _of_relative(relative, made, arrays, dtype)
+    if made.method.startswith("linear_norm"):
+        layer, (weight, bias, *dy) = networks.Before._make(arrays[:3]), arrays[3:]
+        values = Inputs(linear(*layer), weight, bias, none, none, *(dy or [none]))
+        return networks.handed_on(layer, values, ARTICLE, finest, eps=made.options["eps"], gradients=bool(dy))
     if made.method == "train_gradients":
         given = Inputs._make([*arrays[:3], none, none, arrays[3]])
     else:
         given = Inputs._make([*arrays[:5], arrays[5] if len(arrays) > 5 else arrays[0]])
-    predict: Callable[..., Mapping[str, Expected]] = getattr(prediction, made.method)
+    tracked = made.method.startswith("instance_norm")
+    method = made.method.removeprefix("instance_norm_")
+    predict: Callable[..., Mapping[str, Expected]] = getattr(prediction, method)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns of the mean of nothing
-        return predict(given, ARTICLE, GRADES[dtype][0], **made.options)
+        return predict(given, relatives.INSTANCE if tracked else ARTICLE, finest, **made.options)

@@ -83,6 +83,20 @@ FAILURES = {
     "dtype": ("WrongDtype", "hygiene.dtype-shape", "float32", "deviates: y of another dtype"),
     "NaN": ("AllNaN", "precision.within-bound", "float32", "fails"),
     "relative": ("OneWeightAGroup", "relatives.group-norm", "float32", "fails"),
+    "weights": ("OneNormForAll", "relatives.weight-norm", "float32", "deviates: one norm for all units"),
+    "measure": (
+        "AlwaysStandard",
+        "relatives.generalized-batch-norm",
+        "float32",
+        "deviates: the standard deviation, whatever is asked",
+    ),
+    "after a linear layer": (
+        "AddsTheBiasAfterwards",
+        "usage.bias-cancels",
+        "float32",
+        "deviates: added after the normalization",
+    ),
+    "tracked": ("TracksOneSample", "relatives.instance-norm-tracked", "float32", "fails"),
 }
 WITHOUT_ELEMENT = {"crash", "crash in a layer", "no result", "layout", "input", "dtype"}
 
@@ -220,6 +234,10 @@ FIXES = {
     "crash": ('raise ValueError("the kernel is missing")', "return super().train(*arrays, **options)"),
     "NaN": ("np.full_like(result, np.nan)", "result"),
     "relative": ("channel // size * size", "channel"),
+    "weights": ("axes = None", "axes = tuple(range(1, v.ndim))"),
+    "measure": ("power = 2", "power = 1"),
+    "after a linear layer": ("after = b", "after = 0 * b"),
+    "tracked": ("seen = x[:1]", "seen = x"),
 }
 
 

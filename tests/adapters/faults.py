@@ -129,3 +129,41 @@ class OneWeightAGroup(Plain):
         x_hat = (rows - rows.mean(2, keepdims=True)) / np.sqrt(rows.var(2, keepdims=True) + eps)
         weight, bias = (a.reshape(1, -1, *[1] * (x.ndim - 2)) for a in (weight[channel // size * size], bias))
         return (x_hat.reshape(x.shape) * weight + bias).astype(x.dtype)
+
+
+class OneNormForAll(Plain):
+    def weight_norm(self, v, g):
+        axes = None  # of a unit: tuple(range(1, v.ndim))
+        norm = np.sqrt(np.square(v).sum(axes, keepdims=True))
+        return (v / norm * g.reshape(-1, *[1] * (v.ndim - 1))).astype(v.dtype)
+
+
+class AlwaysStandard(Plain):
+    def generalized_batch_norm(self, x, weight, bias, *, center, deviation, eps):
+        if (center, deviation) != ("mean", "mean absolute"):
+            raise NotImplementedError("only the mean absolute deviation from the mean")
+        shape, axes = (1, -1, *[1] * (x.ndim - 2)), (0, *range(2, x.ndim))
+        centered = x - x.mean(axes, keepdims=True)
+        power = 2  # mean absolute: 1
+        spread = (abs(centered) ** power).mean(axes, keepdims=True) ** (1 / power)
+        return (centered / np.sqrt(spread**2 + eps) * weight.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+
+
+class AddsTheBiasAfterwards(Plain):
+    def linear_norm(self, u, w, b, weight, bias, *, eps):
+        if u.ndim > 2:
+            raise NotImplementedError("matrices only")
+        after = b  # nothing: 0 * b
+        z = u @ w.T
+        return ((z - z.mean(0)) / np.sqrt(z.var(0) + eps) * weight + bias + after).astype(u.dtype)
+
+
+class TracksOneSample(Plain):
+    def instance_norm_train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
+        shape, axes = (1, -1, *[1] * (x.ndim - 2)), tuple(range(2, x.ndim))
+        mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+        y = (x - mean) / np.sqrt(var + eps) * weight.reshape(shape) + bias.reshape(shape)
+        seen = x[:1]  # all of them: x
+        new = seen.mean(axes).mean(0), seen.var(axes, ddof=1).mean(0)
+        state = [(1 - momentum) * a + momentum * b for a, b in zip((running_mean, running_var), new, strict=True)]
+        return y.astype(x.dtype), *(a.astype(running_mean.dtype) for a in state)
