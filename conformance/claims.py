@@ -45,6 +45,8 @@ class Claim:
     """dtypes in which no data can decide it, with the reason."""
     hint: str = ""
     """What to look at when it fails."""
+    erratum: str = ""
+    """Where the article errs about it, and what decides."""
     operation: str = "batch norm"
     """What it is about; its rivals replace a choice of that operation's rules."""
     follows: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ _IN_HALF = "data with any spread have mean/deviation below 1/u there, so a one-p
 _HALF = {"float16": _IN_HALF, "bfloat16": _IN_HALF}
 _NO_HALF = "the question is about half precision only"
 
+_DEVIATION = "The article calls it a standard deviation; its formula, which decides, is that of a variance."
 _SAMPLE_VARIANCE = _rival("sample variance, divisor one less", ddof=1)
 _PLACES_OF_EPS = (
     _rival("sqrt(var) + eps", eps_rule="outside"),
@@ -123,10 +126,11 @@ _ALL = (
     ),
     Claim(
         "normalize.population-variance",
-        "section 3, which calls it a deviation: an erratum, the formula is a variance",
+        "section 3",
         "The variance that normalizes has divisor m.",
         (_rival("sample variance, divisor m - 1", ddof=1),),
         hint="the ddof, correction or unbiased argument of the variance",
+        erratum=_DEVIATION,
     ),
     Claim(
         "normalize.eps-inside-root",
@@ -377,7 +381,7 @@ _ALL = (
     ),
     Claim(
         "running.sample-variance",
-        "section 3, which calls it a deviation: an erratum, the formula is a variance; [1] algorithm 2",
+        "section 3; [1] algorithm 2",
         "The tracked variance has divisor m - 1.",
         (
             _rival("population variance, divisor m", tracked_variance="m"),
@@ -387,6 +391,7 @@ _ALL = (
             _rival("mean of the samples' variances", tracked_variance="mean of samples"),
         ),
         hint="the factor m / (m - 1) between the variance that normalizes and the one that is tracked",
+        erratum=_DEVIATION,
     ),
     Claim(
         "running.initial",
@@ -571,7 +576,7 @@ _ALL = (
     ),
     Claim(
         "relatives.group-norm",
-        "section 4, where a group has G x H x W values; an erratum: (C / G) x H x W, arXiv 1803.08494, equation 7",
+        "section 4; arXiv 1803.08494, equation 7",
         "Group norm takes mean and m-variance of each sample and group of C / G neighbouring channels, and space.",
         (
             _rival("number of groups taken for their size", grouping="of that size"),
@@ -583,6 +588,7 @@ _ALL = (
             *_PARAMETERS,
         ),
         hint="which channels make a group",
+        erratum="The article counts G x H x W values behind a group's statistics; they are (C / G) x H x W.",
         operation="group norm",
     ),
     Claim(
