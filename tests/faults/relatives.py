@@ -131,3 +131,12 @@ class WeightNormGradientOfTheLength(NumPy):
     def weight_norm_gradients(self, v, g, dw):
         dv, _ = super().weight_norm_gradients(v, g, dw)
         return dv, (dw * v).reshape(len(v), -1).sum(1)
+
+
+@fault("relatives.identities")
+class OneGroupOfAVolumeIsTakenByChannel(NumPy):
+    """Group norm of one group takes the channels of a volume, x with five axes, each by itself."""
+
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        alone = num_groups == 1 and x.ndim == 5
+        return super().group_norm(x, weight, bias, num_groups=x.shape[1] if alone else num_groups, eps=eps)
