@@ -1,4 +1,4 @@
-"""The claims in Chinese, for readers who work in it: the statement of every claim, by its id, and the topics' names."""
+"""The claims in Chinese, for readers who work in it: what each states, by its id."""
 
 from collections.abc import Mapping
 
@@ -102,20 +102,3 @@ CHINESE: Mapping[str, str] = {
     "评估模式的准确率与训练模式相当。",
 }
 """What each claim states."""
-
-TOPICS: Mapping[str, tuple[str, str]] = {
-    "statistics": ("The statistics of a batch", "批次统计量"),
-    "normalize": ("The normalized value", "归一化"),
-    "affine": ("Weight and bias", "缩放与平移"),
-    "evaluate": ("Evaluation", "评估模式"),
-    "gradient": ("Gradients", "梯度"),
-    "running": ("Running statistics", "移动统计量"),
-    "layer": ("The layer", "层"),
-    "precision": ("Precision", "数值精度"),
-    "example": ("The article's experiment", "文章中的实验"),
-    "relatives": ("Relatives", "变体"),
-    "usage": ("Usage", "使用要点"),
-    "why": ("Why it works", "为什么有效"),
-    "hygiene": ("Hygiene", "良好的行为"),
-}
-"""What the first part of a claim's id is about, in English and in Chinese."""
