@@ -3,7 +3,7 @@ r"""The formulas of the claims and of their rivals, in LaTeX, for the claims pag
 x has N samples of C channels with S places each (x_{ncs}, or x_{nchw} where places are rows and columns), and i runs
 over the m values that share their statistics. mu and sigma^2 are their mean and m-variance; with the index B they are
 the batch's, with "run" the tracked ones, and s_B^2 is the batch's variance as it is tracked. gamma is weight, beta is
-bias, alpha is momentum, g is gamma times dy, and a line over something is its mean over i.
+bias, alpha is momentum, g is gamma times dy, and mean( ) is taken over i.
 
 Formulas use no backslash before punctuation, no bar, star, backtick or angle bracket: Markdown takes them for its own.
 """
@@ -16,7 +16,9 @@ _STATE = r"(\mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2)"
 _ROOT = r"\sqrt{\sigma^2 + \varepsilon}"
 _ROOT_B = r"\sqrt{\sigma_B^2 + \varepsilon}"
 _ROOT_RUN = r"\sqrt{\sigma_{\mathrm{run}}^2 + \varepsilon}"
-_OWN_SHARES = rf"\mathrm{{d}}x = \frac{{g - \overline{{g}} - \hat{{x}} \overline{{g \hat{{x}}}}}}{{{_ROOT}}}"
+_OWN_SHARES = (
+    rf"\mathrm{{d}}x = \frac{{g - \operatorname{{mean}}(g) - \hat{{x}} \operatorname{{mean}}(g \hat{{x}})}}{{{_ROOT}}}"
+)
 _WIDE = r"u \le 2^{-24}"
 
 
@@ -68,7 +70,7 @@ FORMULAS: Mapping[str, str] = {
     r"y = \frac{x}{\sqrt{1 + \varepsilon}}",
     # -- section 2: gradients ------------------------------------------------------------------------------------------
     "gradient.input": rf"{_OWN_SHARES}, \quad g = \gamma \mathrm{{d}}y, \quad "
-    r"\overline{g} = \frac{1}{m} \sum_{i=1}^{m} g_i",
+    r"\operatorname{mean}(g) = \frac{1}{m} \sum_{i=1}^{m} g_i",
     "gradient.evaluation": rf"\mathrm{{d}}x = \frac{{\gamma \mathrm{{d}}y}}{{{_ROOT_RUN}}}",
     "gradient.weight": r"\mathrm{d}\gamma_c = \sum_{n, s} \mathrm{d}y_{ncs} \hat{x}_{ncs}",
     "gradient.bias": r"\mathrm{d}\beta_c = \sum_{n, s} \mathrm{d}y_{ncs}",
@@ -87,7 +89,7 @@ FORMULAS: Mapping[str, str] = {
     "running.cumulative": r"\mu_{\mathrm{run}}^{(k)} = \frac{1}{k} \sum_{j=1}^{k} \mu_{B_j}, \quad "
     r"(\sigma_{\mathrm{run}}^2)^{(k)} = \frac{1}{k} \sum_{j=1}^{k} s_{B_j}^2",
     # -- sections 2 and 3: the layer -----------------------------------------------------------------------------------
-    "layer.follows-operation": r"(y, \mu_{\mathrm{run}}', \sigma_{\mathrm{run}}'^2) = "
+    "layer.follows-operation": r"(y, \mu_{\mathrm{new}}, \sigma_{\mathrm{new}}^2) = "
     r"\operatorname{BN}(x; \gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2, \alpha, \varepsilon)",
     # -- section 3: precision ------------------------------------------------------------------------------------------
     "precision.within-bound": r"\lvert y - y_{\mathrm{exact}} \rvert \le \operatorname{bound}(x, u)",
@@ -119,7 +121,7 @@ FORMULAS: Mapping[str, str] = {
     r"\sum_{n, s} \mathrm{d}y_{ncs} \hat{x}_{ncs}, \quad \mathrm{d}\beta_c = \sum_{n, s} \mathrm{d}y_{ncs}",
     "relatives.rms-norm": r"r_n^2 = \frac{1}{m} \sum_{i=1}^{m} x_{ni}^2, \quad "
     r"y_{ni} = \gamma_i \frac{x_{ni}}{\sqrt{r_n^2 + \varepsilon}}",
-    "relatives.rms-norm-gradients": _shares(r"g - \hat{x} \overline{g \hat{x}}", r"\sqrt{r^2 + \varepsilon}")
+    "relatives.rms-norm-gradients": _shares(r"g - \hat{x} \operatorname{mean}(g \hat{x})", r"\sqrt{r^2 + \varepsilon}")
     + r", \quad \mathrm{d}\gamma_i = \sum_n \mathrm{d}y_{ni} \hat{x}_{ni}",
     "relatives.weight-norm": r"w_k = \frac{g_k}{\rho_k} v_k, \quad \rho_k^2 = \lVert v_k \rVert^2 = \sum_i v_{ki}^2",
     "relatives.weight-norm-gradients": r"\mathrm{d}g = \frac{\mathrm{d}w \cdot v}{\rho}, \quad "
@@ -131,10 +133,10 @@ FORMULAS: Mapping[str, str] = {
     r"\hat{x}_{\mathrm{GN}(G = C)} = \hat{x}_{\mathrm{IN}}, \quad \hat{x}_{\mathrm{BN}(N = 1)} = \hat{x}_{\mathrm{IN}}",
     "relatives.l1-batch-norm": r"d_c = \frac{1}{m} \sum_{n, s} \lvert x_{ncs} - \mu_c \rvert, \quad "
     r"y_{ncs} = \gamma_c \frac{x_{ncs} - \mu_c}{d_c + \varepsilon} + \beta_c",
-    "relatives.l1-batch-norm-gradients": r"\mathrm{d}x = \frac{g - \overline{g} - "
-    r"(\operatorname{sgn}(x - \mu) - \overline{\operatorname{sgn}(x - \mu)}) \overline{g \hat{x}}}{d + \varepsilon}, "
-    r"\quad \frac{\partial d}{\partial x_i} = \frac{1}{m} \left( \operatorname{sgn}(x_i - \mu) - "
-    r"\overline{\operatorname{sgn}(x - \mu)} \right)",
+    "relatives.l1-batch-norm-gradients": r"\mathrm{d}x = \frac{g - \operatorname{mean}(g) - "
+    r"m \frac{\partial d}{\partial x} \operatorname{mean}(g \hat{x})}{d + \varepsilon}, \quad "
+    r"\frac{\partial d}{\partial x_i} = \frac{1}{m} \left( \operatorname{sgn}(x_i - \mu) - "
+    r"\operatorname{mean}(\operatorname{sgn}(x - \mu)) \right)",
     "relatives.generalized-batch-norm": r"\hat{x} = \frac{x - a(x)}{d(x)}, \quad y = \gamma \hat{x} + \beta, \quad "
     rf"a = \mu, d = {_ROOT} \Rightarrow \operatorname{{BN}}",
     "relatives.generalized-batch-norm-gradients": r"\mathrm{d}x_j = \frac{g_j}{d} - "
@@ -192,15 +194,21 @@ Choice = tuple[str, object]
 
 _MEANS_OF_SHARES: Mapping[Choice, str] = {
     ("input_gradient", "statistics constant"): _shares("g"),
-    ("input_gradient", "no mean term"): _shares(r"g - \hat{x} \overline{g \hat{x}}"),
-    ("input_gradient", "no variance term"): _shares(r"g - \overline{g}"),
-    ("input_gradient", "mean term added"): _shares(r"g + \overline{g} - \hat{x} \overline{g \hat{x}}"),
-    ("input_gradient", "variance term added"): _shares(r"g - \overline{g} + \hat{x} \overline{g \hat{x}}"),
-    ("input_gradient", "m - 1"): _shares(r"g - \overline{g} - \frac{m}{m - 1} \hat{x} \overline{g \hat{x}}"),
+    ("input_gradient", "no mean term"): _shares(r"g - \hat{x} \operatorname{mean}(g \hat{x})"),
+    ("input_gradient", "no variance term"): _shares(r"g - \operatorname{mean}(g)"),
+    ("input_gradient", "mean term added"): _shares(
+        r"g + \operatorname{mean}(g) - \hat{x} \operatorname{mean}(g \hat{x})"
+    ),
+    ("input_gradient", "variance term added"): _shares(
+        r"g - \operatorname{mean}(g) + \hat{x} \operatorname{mean}(g \hat{x})"
+    ),
+    ("input_gradient", "m - 1"): _shares(
+        r"g - \operatorname{mean}(g) - \frac{m}{m - 1} \hat{x} \operatorname{mean}(g \hat{x})"
+    ),
     ("input_gradient", "N"): _shares(r"g - \frac{1}{N} \sum_i g_i - \hat{x} \frac{1}{N} \sum_i g_i \hat{x}_i"),
     ("input_gradient", "weight lost"): _OWN_SHARES + r", \quad g = \mathrm{d}y",
     ("input_gradient", "eps ignored"): _shares(
-        r"g - \overline{g} - \frac{\sigma^2 + \varepsilon}{\sigma^2} \hat{x} \overline{g \hat{x}}"
+        r"g - \operatorname{mean}(g) - \frac{\sigma^2 + \varepsilon}{\sigma^2} \hat{x} \operatorname{mean}(g \hat{x})"
     ),
 }
 
@@ -226,9 +234,9 @@ CHOICES: Mapping[Choice, str] = {
     ("grouping", "of that size"): r"c \in g \Leftrightarrow \left\lfloor \frac{c}{G} \right\rfloor = g",
     ("grouping", "interleaved"): r"c \in g \Leftrightarrow c \bmod G = g",
     ("training_statistics", "running before"): rf"\hat{{x}} = \frac{{x - \mu_{{\mathrm{{run}}}}}}{{{_ROOT_RUN}}}",
-    ("training_statistics", "running after"): r"\hat{x} = \frac{x - \mu_{\mathrm{run}}'}"
-    r"{\sqrt{\sigma_{\mathrm{run}}'^2 + \varepsilon}}, \quad "
-    r"\mu_{\mathrm{run}}' = (1 - \alpha) \mu_{\mathrm{run}} + \alpha \mu_B",
+    ("training_statistics", "running after"): r"\hat{x} = \frac{x - \mu_{\mathrm{new}}}"
+    r"{\sqrt{\sigma_{\mathrm{new}}^2 + \varepsilon}}, \quad "
+    r"\mu_{\mathrm{new}} = (1 - \alpha) \mu_{\mathrm{run}} + \alpha \mu_B",
     # The normalized value.
     ("ddof", 1): r"\sigma^2 = \frac{1}{m - 1} \sum_{i=1}^{m} (x_i - \mu)^2",
     ("eps_rule", "inside"): rf"\hat{{x}} = \frac{{x - \mu}}{{{_ROOT}}}",
@@ -362,15 +370,15 @@ RELATIVES: Mapping[str, Mapping[Choice, str]] = {
         ("affine", "no weight"): r"y = \hat{x}",
         ("affine", "1 + weight"): r"y = (1 + \gamma) \hat{x}",
         ("input_gradient", "statistics constant"): _shares("g", _RMS_ROOT),
-        ("input_gradient", "variance term added"): _shares(r"g + \hat{x} \overline{g \hat{x}}", _RMS_ROOT),
-        ("input_gradient", "weight lost"): _shares(r"g - \hat{x} \overline{g \hat{x}}", _RMS_ROOT)
+        ("input_gradient", "variance term added"): _shares(r"g + \hat{x} \operatorname{mean}(g \hat{x})", _RMS_ROOT),
+        ("input_gradient", "weight lost"): _shares(r"g - \hat{x} \operatorname{mean}(g \hat{x})", _RMS_ROOT)
         + r", \quad g = \mathrm{d}y",
     },
     "weight norm": {
         ("axes", "sample"): r"\rho^2 = \sum_{k, i} v_{ki}^2",
-        ("centered", True): r"w = \frac{g}{\rho} (v - \overline{v})",
-        ("spread", "about the mean"): r"\rho^2 = \sum_i (v_i - \overline{v})^2",
-        ("center", "mean"): r"\rho^2 = \sum_i (v_i - \overline{v})^2",
+        ("centered", True): r"w = \frac{g}{\rho} (v - \operatorname{mean}(v))",
+        ("spread", "about the mean"): r"\rho^2 = \sum_i (v_i - \operatorname{mean}(v))^2",
+        ("center", "mean"): r"\rho^2 = \sum_i (v_i - \operatorname{mean}(v))^2",
         ("affine", "no weight"): r"w = \frac{v}{\rho}",
         ("affine", "1 + weight"): r"w = \frac{1 + g}{\rho} v",
         ("affine", "absolute weight"): r"w = \frac{\lvert g \rvert}{\rho} v",

@@ -1,8 +1,9 @@
 """The results of earlier runs, read from results.json files, as the claims page shows them."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -83,16 +84,28 @@ class Run:
                 rows.append(Row(title, group[0], " ".join(SHORT.get(o.dtype, o.dtype) for o in group)))
         return rows
 
-    def worst(self, claim: str) -> list[tuple[str, Outcome]]:
+    def worst(self, claim: str) -> list[tuple[str, Outcome | None]]:
         """For each backend, the first verdict on a claim that is not as it should be, else what it is where decided."""
+        # A verdict that is as it must be is told only where no other is: half precision cannot decide much.
+        silent = (Kind.INCONCLUSIVE, Kind.NOT_OFFERED)
         found = []
         for name, title in self.titles.items():
             seen = [o for o in self.outcomes if (o.claim, o.backend) == (claim, name)]
-            if seen:
-                # A verdict that is as it must be is told only where no other is: half precision cannot decide much.
-                silent = (Kind.INCONCLUSIVE, Kind.NOT_OFFERED)
-                found.append((title, min(seen, key=lambda o: (o.expected, o.kind in silent, SEVERITY[o.kind]))))
+            first = min(seen, key=lambda o: (o.expected, o.kind in silent, SEVERITY[o.kind]), default=None)
+            found.append((title, first))
         return found
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The same runs; a backend that is in several of them has the file's name beside its own."""
+    count = Counter(title for run in runs for title in run.titles.values())
+    return [
+        replace(
+            run,
+            titles={name: f"{title} ({run.file})" if count[title] > 1 else title for name, title in run.titles.items()},
+        )
+        for run in runs
+    ]
 
 
 def read(path: Path) -> Run:
@@ -104,7 +117,7 @@ def read(path: Path) -> Run:
     except ValueError:
         raise BadResults(f"{path} is not JSON; give a file that `pytest conformance --results FILE` wrote.") from None
     try:
-        return _run(str(path), plain)
+        return _run(path.name, plain)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BadResults(
             f"{path} is not what `pytest conformance --results FILE` writes (schema {SCHEMA}): see results.schema.json."

@@ -18,7 +18,7 @@ from normspec.conformance.chinese import CHINESE
 from normspec.conformance.claims import CLAIMS, Claim
 from normspec.conformance.errata import ERRATA, Erratum
 from normspec.conformance.formulas import FORMULAS, MISTAKES, of_rival
-from normspec.conformance.outcomes import Outcome, Row, Run
+from normspec.conformance.outcomes import Outcome, Row, Run, told_apart
 from normspec.conformance.words import DECLARED, INTRODUCTION, NOTATION, TOPICS, VERDICTS, Words
 
 HERE = Path(__file__).resolve().parent
@@ -57,8 +57,8 @@ class ClaimView:
     link: str
     errata: tuple[Erratum, ...]
     rows: tuple[Row, ...]
-    marks: tuple[tuple[str, Outcome], ...]
-    """For the table of contents: the verdict of every backend, by its title."""
+    marks: tuple[tuple[str, Outcome | None], ...]
+    """For the table of contents: the verdict of every backend, if there is one, by its title."""
 
     @property
     def curves(self) -> list[Row]:
@@ -114,6 +114,7 @@ def _rendered(template: str, runs: Sequence[Run], base: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(mathml=_mathml, plain=_plain, svg=_svg)
+    runs = told_apart(runs)
     topics: dict[str, list[ClaimView]] = {}
     for claim in CLAIMS.values():
         topics.setdefault(claim.id.partition(".")[0], []).append(_view(claim, runs, base))
@@ -124,8 +125,18 @@ def _rendered(template: str, runs: Sequence[Run], base: str) -> str:
         declared=DECLARED,
         notation=NOTATION,
         errata=ERRATA,
+        signs=_signs(runs),
         topics=[(name, TOPICS.get(name, Words(name, name)), views) for name, views in topics.items()],
         runs=runs,
+    )
+
+
+def _signs(runs: Sequence[Run]) -> Words:
+    """What the signs in the table of contents stand for."""
+    titles = ", ".join(title for run in runs for title in run.titles.values())
+    return Words(
+        f"The signs beside a claim are the verdicts on {titles}, in this order; a dot: not run.",
+        f"条目旁的符号依次为以下后端的判定：{titles}；圆点表示未运行。",
     )
 
 
