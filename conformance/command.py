@@ -126,7 +126,7 @@ def claims(arguments: Sequence[str]) -> int:
     except BadResults as problem:
         parser.exit(2, f"normspec claims: {problem}\n")
 
-    def base(path: Path | None) -> str:
+    def base(path: Path | None) -> str | None:
         return f"{options.source.rstrip('/')}/" if options.source else page.base_for(path)
 
     if not options.html and not options.markdown:

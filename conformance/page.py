@@ -55,6 +55,7 @@ class ClaimView:
     rivals: tuple[RivalView, ...]
     check: Check
     link: str
+    """To the check; "" if there is nothing to link to."""
     errata: tuple[Erratum, ...]
     rows: tuple[Row, ...]
     marks: tuple[tuple[str, Outcome | None], ...]
@@ -86,25 +87,30 @@ def _claim_of(decorator: ast.expr) -> str:
     return ""
 
 
-def markdown(runs: Sequence[Run], *, base: str = "") -> str:
-    """The page in Markdown, with formulas as GitHub reads them. `base` is put before the files of checks."""
+def markdown(runs: Sequence[Run], *, base: str | None = "") -> str:
+    """The page in Markdown, with formulas as GitHub reads them. `base` comes before the files of checks; None: no links."""
     return _rendered("claims.md.jinja", runs, base)
 
 
-def html(runs: Sequence[Run], *, base: str = "") -> str:
+def html(runs: Sequence[Run], *, base: str | None = "") -> str:
     """The page in HTML: one file without scripts, which loads nothing."""
     return _rendered("claims.html.jinja", runs, base)
 
 
-def base_for(page: Path | None) -> str:
-    """What a page written there puts before a path in the checkout; from outside of it, the checkout is its folder."""
+def base_for(page: Path | None) -> str | None:
+    """What a page written there puts before a path in the checkout; None in an installed copy, which is in none.
+
+    A page that is written outside of the checkout is taken for one that will lie in its folder.
+    """
+    if not (ROOT / "pyproject.toml").is_file():
+        return None
     folder = page.resolve().parent if page else ROOT
     if not folder.is_relative_to(ROOT) or folder == ROOT:
         return ""
     return Path(os.path.relpath(ROOT, folder)).as_posix() + "/"
 
 
-def _rendered(template: str, runs: Sequence[Run], base: str) -> str:
+def _rendered(template: str, runs: Sequence[Run], base: str | None) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape="html" in template,
@@ -140,7 +146,7 @@ def _signs(runs: Sequence[Run]) -> Words:
     )
 
 
-def _view(claim: Claim, runs: Sequence[Run], base: str) -> ClaimView:
+def _view(claim: Claim, runs: Sequence[Run], base: str | None) -> ClaimView:
     check = checks()[claim.id]
     return ClaimView(
         claim=claim,
@@ -148,7 +154,7 @@ def _view(claim: Claim, runs: Sequence[Run], base: str) -> ClaimView:
         formula=FORMULAS.get(claim.id, ""),
         rivals=tuple(RivalView(r.name, of_rival(claim, r), MISTAKES.get(r.name, "")) for r in claim.rivals),
         check=check,
-        link=f"{base}{check.file}#L{check.line}",
+        link="" if base is None else f"{base}{check.file}#L{check.line}",
         errata=tuple(e for e in ERRATA if claim.id in e.claims),
         rows=tuple(row for run in runs for row in run.rows(claim.id)),
         marks=tuple(mark for run in runs for mark in run.worst(claim.id)),

@@ -11,8 +11,8 @@ import faults
 import pytest
 from checks import check_functions, run_check
 from conftest import SUITE
-from faulty import backend
 from faulty import FAULTS as RIVAL_FAULTS
+from faulty import backend
 
 from normspec.backends.numpy import NumPy
 from normspec.conformance import page
@@ -298,6 +298,15 @@ def test_links_lead_from_where_the_page_is(tmp_path):
     assert page.base_for(None) == page.base_for(ROOT / "CLAIMS.md") == page.base_for(tmp_path / "claims.md") == ""
     assert page.base_for(ROOT / "docs" / "claims.md") == "../"
     assert page.base_for(ROOT / "docs" / "more" / "claims.html") == "../../"
+
+
+def test_an_installed_copy_names_checks_without_links(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    assert main(["claims"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"检查: conformance/test_running\.py, line \d+, `test_update`\.", printed)
+    assert "(conformance/" not in printed
+    assert 'href="conformance/' not in page.html([], base=page.base_for(None))
 
 
 def test_links_lead_to_the_web_if_asked(capsys):
