@@ -5,7 +5,8 @@ over the m values that share their statistics. mu and sigma^2 are their mean and
 the batch's, with "run" the tracked ones, and s_B^2 is the batch's variance as it is tracked. gamma is weight, beta is
 bias, alpha is momentum, g is gamma times dy, and mean( ) is taken over i.
 
-Formulas use no backslash before punctuation, no bar, star, backtick or angle bracket: Markdown takes them for its own.
+Markdown takes some of LaTeX for its own: formulas have no backslash before punctuation, no bar, star, backtick or angle
+bracket, no link, and "_" behind letters and digits alone. GitHub refuses operatorname, so names are in mathrm.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ _ROOT = r"\sqrt{\sigma^2 + \varepsilon}"
 _ROOT_B = r"\sqrt{\sigma_B^2 + \varepsilon}"
 _ROOT_RUN = r"\sqrt{\sigma_{\mathrm{run}}^2 + \varepsilon}"
 _OWN_SHARES = (
-    rf"\mathrm{{d}}x = \frac{{g - \operatorname{{mean}}(g) - \hat{{x}} \operatorname{{mean}}(g \hat{{x}})}}{{{_ROOT}}}"
+    rf"\mathrm{{d}}x = \frac{{g - \mathrm{{mean}}(g) - \hat{{x}} \cdot \mathrm{{mean}}(g \hat{{x}})}}{{{_ROOT}}}"
 )
 _WIDE = r"u \le 2^{-24}"
 
@@ -52,27 +53,27 @@ FORMULAS: Mapping[str, str] = {
     "normalize.population-variance": r"\sigma_B^2 = \frac{1}{m} \sum_{i=1}^{m} (x_i - \mu_B)^2",
     "normalize.eps-inside-root": rf"\hat{{x}} = \frac{{x - \mu}}{{{_ROOT}}}",
     "normalize.eps-default": r"\varepsilon = 10^{-5}",
-    "normalize.centered": r"\frac{1}{m} \sum_{i=1}^{m} \hat{x}_i = 0",
-    "normalize.unit-spread": r"\frac{1}{m} \sum_{i=1}^{m} \hat{x}_i^2 = \frac{\sigma^2}{\sigma^2 + \varepsilon}",
+    "normalize.centered": r"\frac{1}{m} \sum_{i=1}^{m} \hat x_i = 0",
+    "normalize.unit-spread": r"\frac{1}{m} \sum_{i=1}^{m} \hat x_i^2 = \frac{\sigma^2}{\sigma^2 + \varepsilon}",
     "normalize.constant-channel": r"\sigma^2 = 0, \varepsilon \gt 0 \quad \Rightarrow \quad y = \beta",
     "normalize.batch-coupling": r"y_n = \gamma \frac{x_n - \mu(x_1, \ldots, x_N)}"
     r"{\sqrt{\sigma^2(x_1, \ldots, x_N) + \varepsilon}} + \beta",
-    "affine.scale-then-shift": r"y_{ncs} = \gamma_c \hat{x}_{ncs} + \beta_c",
+    "affine.scale-then-shift": r"y_{ncs} = \gamma_c \hat x_{ncs} + \beta_c",
     "affine.defaults": r"\gamma_c = 1, \quad \beta_c = 0",
     "affine.can-undo": rf"\gamma = {_ROOT_B}, \quad \beta = \mu_B \quad \Rightarrow \quad y = x",
     # -- section 2: evaluation -----------------------------------------------------------------------------------------
     "evaluate.folded": rf"y = \frac{{\gamma}}{{{_ROOT_RUN}}} x + "
     rf"\left( \beta - \frac{{\gamma \mu_{{\mathrm{{run}}}}}}{{{_ROOT_RUN}}} \right)",
     "evaluate.running-statistics": rf"y = \gamma \frac{{x - \mu_{{\mathrm{{run}}}}}}{{{_ROOT_RUN}}} + \beta",
-    "evaluate.sample-alone": r"y(x_1, \ldots, x_N)_n = y(x_n)",
+    "evaluate.sample-alone": r"y_n(x_1, \ldots, x_N) = y(x_n)",
     "evaluate.frozen": rf"{_STATE} \leftarrow {_STATE}",
     "evaluate.before-training": r"\mu_{\mathrm{run}} = 0, \quad \sigma_{\mathrm{run}}^2 = 1 \quad \Rightarrow \quad "
     r"y = \frac{x}{\sqrt{1 + \varepsilon}}",
     # -- section 2: gradients ------------------------------------------------------------------------------------------
     "gradient.input": rf"{_OWN_SHARES}, \quad g = \gamma \mathrm{{d}}y, \quad "
-    r"\operatorname{mean}(g) = \frac{1}{m} \sum_{i=1}^{m} g_i",
+    r"\mathrm{mean}(g) = \frac{1}{m} \sum_{i=1}^{m} g_i",
     "gradient.evaluation": rf"\mathrm{{d}}x = \frac{{\gamma \mathrm{{d}}y}}{{{_ROOT_RUN}}}",
-    "gradient.weight": r"\mathrm{d}\gamma_c = \sum_{n, s} \mathrm{d}y_{ncs} \hat{x}_{ncs}",
+    "gradient.weight": r"\mathrm{d}\gamma_c = \sum_{n, s} \mathrm{d}y_{ncs} \hat x_{ncs}",
     "gradient.bias": r"\mathrm{d}\beta_c = \sum_{n, s} \mathrm{d}y_{ncs}",
     # -- section 3: running statistics ---------------------------------------------------------------------------------
     "running.update": _update(r"\mu_B"),
@@ -90,15 +91,15 @@ FORMULAS: Mapping[str, str] = {
     r"(\sigma_{\mathrm{run}}^2)^{(k)} = \frac{1}{k} \sum_{j=1}^{k} s_{B_j}^2",
     # -- sections 2 and 3: the layer -----------------------------------------------------------------------------------
     "layer.follows-operation": r"(y, \mu_{\mathrm{new}}, \sigma_{\mathrm{new}}^2) = "
-    r"\operatorname{BN}(x; \gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2, \alpha, \varepsilon)",
+    r"\mathrm{BN}(x; \gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2, \alpha, \varepsilon)",
     # -- section 3: precision ------------------------------------------------------------------------------------------
-    "precision.within-bound": r"\lvert y - y_{\mathrm{exact}} \rvert \le \operatorname{bound}(x, u)",
+    "precision.within-bound": r"\lvert y - y_{\mathrm{exact}} \rvert \le \mathrm{bound}(x, u)",
     "precision.cancellation": r"\sigma^2 = \frac{1}{m} \sum_{i=1}^{m} (x_i - \mu)^2 \quad "
     r"\text{where} \quad \lvert \mu \rvert \gg \sigma",
     "precision.half-statistics": rf"{_WIDE} \quad \text{{in}} \quad \sum_{{i=1}}^{{m}} x_i, \quad "
     r"\sum_{i=1}^{m} (x_i - \mu)^2",
     "precision.half-gradients": rf"{_WIDE} \quad \text{{in}} \quad \sum_{{i=1}}^{{m}} \mathrm{{d}}y_i, \quad "
-    r"\sum_{i=1}^{m} \mathrm{d}y_i \hat{x}_i",
+    r"\sum_{i=1}^{m} \mathrm{d}y_i \hat x_i",
     "precision.extent": r"\mu = \frac{1}{m} \sum_{i=1}^{m} x_i, \quad "
     r"\sigma^2 = \frac{1}{m} \sum_{i=1}^{m} (x_i - \mu)^2",
     "precision.large-finite": r"\sum_{i=1}^{m} (x_i - \mu)^2 \lt 2^{128} \quad \Rightarrow \quad "
@@ -111,78 +112,78 @@ FORMULAS: Mapping[str, str] = {
     r"\sigma_n^2 = \frac{1}{m} \sum_{i=1}^{m} (x_{ni} - \mu_n)^2, \quad "
     r"y_{ni} = \gamma_i \frac{x_{ni} - \mu_n}{\sqrt{\sigma_n^2 + \varepsilon}} + \beta_i",
     "relatives.layer-norm-gradients": rf"{_OWN_SHARES}, \quad \mathrm{{d}}\gamma_i = "
-    r"\sum_n \mathrm{d}y_{ni} \hat{x}_{ni}, \quad \mathrm{d}\beta_i = \sum_n \mathrm{d}y_{ni}",
+    r"\sum_n \mathrm{d}y_{ni} \hat x_{ni}, \quad \mathrm{d}\beta_i = \sum_n \mathrm{d}y_{ni}",
     "relatives.instance-norm": _within_sample("nc", "s", "S"),
     "relatives.instance-norm-gradients": rf"{_OWN_SHARES}, \quad \mathrm{{d}}\gamma_c = "
-    r"\sum_{n, s} \mathrm{d}y_{ncs} \hat{x}_{ncs}, \quad \mathrm{d}\beta_c = \sum_{n, s} \mathrm{d}y_{ncs}",
+    r"\sum_{n, s} \mathrm{d}y_{ncs} \hat x_{ncs}, \quad \mathrm{d}\beta_c = \sum_{n, s} \mathrm{d}y_{ncs}",
     "relatives.group-norm": _within_sample("ng", r"c \in g, s", r"\frac{C}{G} S")
     + r", \quad c \in g \Leftrightarrow \left\lfloor \frac{c}{C / G} \right\rfloor = g",
     "relatives.group-norm-gradients": rf"{_OWN_SHARES}, \quad \mathrm{{d}}\gamma_c = "
-    r"\sum_{n, s} \mathrm{d}y_{ncs} \hat{x}_{ncs}, \quad \mathrm{d}\beta_c = \sum_{n, s} \mathrm{d}y_{ncs}",
+    r"\sum_{n, s} \mathrm{d}y_{ncs} \hat x_{ncs}, \quad \mathrm{d}\beta_c = \sum_{n, s} \mathrm{d}y_{ncs}",
     "relatives.rms-norm": r"r_n^2 = \frac{1}{m} \sum_{i=1}^{m} x_{ni}^2, \quad "
     r"y_{ni} = \gamma_i \frac{x_{ni}}{\sqrt{r_n^2 + \varepsilon}}",
-    "relatives.rms-norm-gradients": _shares(r"g - \hat{x} \operatorname{mean}(g \hat{x})", r"\sqrt{r^2 + \varepsilon}")
-    + r", \quad \mathrm{d}\gamma_i = \sum_n \mathrm{d}y_{ni} \hat{x}_{ni}",
+    "relatives.rms-norm-gradients": _shares(r"g - \hat{x} \cdot \mathrm{mean}(g \hat{x})", r"\sqrt{r^2 + \varepsilon}")
+    + r", \quad \mathrm{d}\gamma_i = \sum_n \mathrm{d}y_{ni} \hat x_{ni}",
     "relatives.weight-norm": r"w_k = \frac{g_k}{\rho_k} v_k, \quad \rho_k^2 = \lVert v_k \rVert^2 = \sum_i v_{ki}^2",
     "relatives.weight-norm-gradients": r"\mathrm{d}g = \frac{\mathrm{d}w \cdot v}{\rho}, \quad "
     r"\mathrm{d}v = \frac{g}{\rho} \left( \mathrm{d}w - \mathrm{d}g \frac{v}{\rho} \right), "
     r"\quad \rho = \lVert v \rVert",
     "relatives.half-statistics": rf"{_WIDE} \quad \text{{in}} \quad \sum_{{i=1}}^{{m}} x_i, \quad "
     r"\sum_{i=1}^{m} (x_i - \mu)^2",
-    "relatives.identities": r"\hat{x}_{\mathrm{GN}(G = 1)} = \hat{x}_{\mathrm{LN}}, \quad "
-    r"\hat{x}_{\mathrm{GN}(G = C)} = \hat{x}_{\mathrm{IN}}, \quad \hat{x}_{\mathrm{BN}(N = 1)} = \hat{x}_{\mathrm{IN}}",
+    "relatives.identities": r"\hat x_{\mathrm{GN}(G = 1)} = \hat x_{\mathrm{LN}}, \quad "
+    r"\hat x_{\mathrm{GN}(G = C)} = \hat x_{\mathrm{IN}}, \quad \hat x_{\mathrm{BN}(N = 1)} = \hat x_{\mathrm{IN}}",
     "relatives.l1-batch-norm": r"d_c = \frac{1}{m} \sum_{n, s} \lvert x_{ncs} - \mu_c \rvert, \quad "
     r"y_{ncs} = \gamma_c \frac{x_{ncs} - \mu_c}{d_c + \varepsilon} + \beta_c",
-    "relatives.l1-batch-norm-gradients": r"\mathrm{d}x = \frac{g - \operatorname{mean}(g) - "
-    r"m \frac{\partial d}{\partial x} \operatorname{mean}(g \hat{x})}{d + \varepsilon}, \quad "
-    r"\frac{\partial d}{\partial x_i} = \frac{1}{m} \left( \operatorname{sgn}(x_i - \mu) - "
-    r"\operatorname{mean}(\operatorname{sgn}(x - \mu)) \right)",
+    "relatives.l1-batch-norm-gradients": r"\mathrm{d}x = \frac{g - \mathrm{mean}(g) - "
+    r"m \frac{\partial d}{\partial x} \cdot \mathrm{mean}(g \hat{x})}{d + \varepsilon}, \quad "
+    r"\frac{\partial d}{\partial x_i} = \frac{1}{m} \left( \mathrm{sgn}(x_i - \mu) - "
+    r"\mathrm{mean}(\mathrm{sgn}(x - \mu)) \right)",
     "relatives.generalized-batch-norm": r"\hat{x} = \frac{x - a(x)}{d(x)}, \quad y = \gamma \hat{x} + \beta, \quad "
-    rf"a = \mu, d = {_ROOT} \Rightarrow \operatorname{{BN}}",
+    rf"a = \mu, d = {_ROOT} \Rightarrow \mathrm{{BN}}",
     "relatives.generalized-batch-norm-gradients": r"\mathrm{d}x_j = \frac{g_j}{d} - "
     r"\frac{1}{d} \frac{\partial a}{\partial x_j} \sum_{i=1}^{m} g_i - "
-    r"\frac{1}{d} \frac{\partial d}{\partial x_j} \sum_{i=1}^{m} g_i \hat{x}_i",
+    r"\frac{1}{d} \frac{\partial d}{\partial x_j} \sum_{i=1}^{m} g_i \hat x_i",
     "relatives.instance-norm-tracked": _update(
         r"\frac{1}{N} \sum_n \mu_{nc}", r"\frac{1}{N} \sum_n \frac{1}{S - 1} \sum_s (x_{ncs} - \mu_{nc})^2"
     ),
     "relatives.synchronized": r"\mu_c = \frac{1}{m} \sum_{k} \sum_{n \in B_k, s} x_{ncs}, \quad "
     r"\sigma_c^2 = \frac{1}{m} \sum_{k} \sum_{n \in B_k, s} (x_{ncs} - \mu_c)^2, \quad m = \sum_k m_k",
     # -- hygiene -------------------------------------------------------------------------------------------------------
-    "hygiene.inputs-unwritten": r"(x, \gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2)_{\mathrm{after}} = "
-    r"(x, \gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2)_{\mathrm{before}}",
-    "hygiene.no-alias": r"\operatorname{memory}(\text{results}) \cap \operatorname{memory}(\text{inputs, state}) = "
+    "hygiene.inputs-unwritten": r"(x, \gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2) \leftarrow "
+    r"(x, \gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2)",
+    "hygiene.no-alias": r"\mathrm{memory}(\text{results}) \cap \mathrm{memory}(\text{inputs, state}) = "
     r"\emptyset",
-    "hygiene.dtype-shape": r"\operatorname{dtype}(y) = \operatorname{dtype}(\mathrm{d}x) = \operatorname{dtype}(x), "
-    r"\quad \operatorname{shape}(y) = \operatorname{shape}(\mathrm{d}x) = \operatorname{shape}(x)",
-    "hygiene.layouts": r"\operatorname{BN}(x) = \operatorname{BN}(\operatorname{copy}(x))",
+    "hygiene.dtype-shape": r"\mathrm{dtype}(y) = \mathrm{dtype}(\mathrm{d}x) = \mathrm{dtype}(x), "
+    r"\quad \mathrm{shape}(y) = \mathrm{shape}(\mathrm{d}x) = \mathrm{shape}(x)",
+    "hygiene.layouts": r"\mathrm{BN}(x) = \mathrm{BN}(\mathrm{copy}(x))",
     "hygiene.every-shape": rf"\hat{{x}} = \frac{{x - \mu}}{{{_ROOT}}} \text{{ for all }} N, C, S",
-    "hygiene.deterministic": r"\operatorname{bits}(y^{(1)}) = \operatorname{bits}(y^{(2)})",
+    "hygiene.deterministic": r"\mathrm{bits}(y^{(1)}) = \mathrm{bits}(y^{(2)})",
     "hygiene.nan-contained": r"\frac{\partial y_{c}}{\partial x_{k}} = 0 \text{ for all } k \neq c",
     "hygiene.empty-batch": rf"m = 0 \quad \Rightarrow \quad {_STATE} \leftarrow {_STATE}, \quad "
     r"\mathrm{d}\gamma = \mathrm{d}\beta = 0",
-    "hygiene.global-state": r"\text{process}_{\mathrm{after}} = \text{process}_{\mathrm{before}}",
+    "hygiene.global-state": r"\text{process}^{\mathrm{after}} = \text{process}^{\mathrm{before}}",
     # -- section 5: usage ----------------------------------------------------------------------------------------------
     "usage.mode-switch": r"y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta, \quad "
     rf"(\mu, \sigma^2) = (\mu_B, \sigma_B^2) \text{{ in training}}, \quad {_STATE} \text{{ in evaluation}}",
-    "usage.larger-batch": r"\mathbb{E}[\mu_B] = \mu, \quad \operatorname{Var}[\mu_B] = \frac{\sigma^2}{m}, \quad "
+    "usage.larger-batch": r"\mathbb{E}[\mu_B] = \mu, \quad \mathrm{Var}[\mu_B] = \frac{\sigma^2}{m}, \quad "
     r"\mathbb{E}[s_B^2] = \sigma^2",
-    "usage.bias-cancels": r"\operatorname{BN}(W u + b) = \operatorname{BN}(W u), \quad \mathrm{d}b = 0",
+    "usage.bias-cancels": r"\mathrm{BN}(W u + b) = \mathrm{BN}(W u), \quad \mathrm{d}b = 0",
     "usage.one-per-channel": r"\gamma, \beta, \mu_{\mathrm{run}}, \sigma_{\mathrm{run}}^2 \in \mathbb{R}^C",
     # -- sections 1 and 6: why it works --------------------------------------------------------------------------------
-    "why.scale-invariant": r"\operatorname{BN}_{a^2 \varepsilon}((a W) u) = \operatorname{BN}_{\varepsilon}(W u), "
-    r"\quad \frac{\partial \operatorname{BN}((a W) u)}{\partial u} = "
-    r"\frac{\partial \operatorname{BN}(W u)}{\partial u}, \quad "
-    r"\frac{\partial \operatorname{BN}((a W) u)}{\partial (a W)} = "
-    r"\frac{1}{a} \frac{\partial \operatorname{BN}(W u)}{\partial W}",
+    "why.scale-invariant": r"\mathrm{BN}((a W) u; a^2 \varepsilon) = \mathrm{BN}(W u; \varepsilon), "
+    r"\quad \frac{\partial \mathrm{BN}((a W) u)}{\partial u} = "
+    r"\frac{\partial \mathrm{BN}(W u)}{\partial u}, \quad "
+    r"\frac{\partial \mathrm{BN}((a W) u)}{\partial (a W)} = "
+    r"\frac{1}{a} \frac{\partial \mathrm{BN}(W u)}{\partial W}",
     "why.gradient-projection": r"\lVert \mathrm{d}x \rVert^2 = \frac{\gamma^2}{\sigma^2} \left( "
     r"\lVert \mathrm{d}y \rVert^2 - \frac{1}{m} \langle \mathbf{1}, \mathrm{d}y \rangle^2 - "
     r"\frac{1}{m} \langle \hat{x}, \mathrm{d}y \rangle^2 \right)",
-    "why.depth": r"h_{l+1} = f(\operatorname{BN}(W_l h_l)): \quad \operatorname{std}(\operatorname{BN}(W_l h_l)) = 1 "
-    r"\text{ for all } l; \quad h_{l+1} = f(W_l h_l): \quad \operatorname{std}(h_l) \propto c^l",
+    "why.depth": r"h_{l+1} = f(\mathrm{BN}(W_l h_l)): \quad \mathrm{std}(\mathrm{BN}(W_l h_l)) = 1 "
+    r"\text{ for all } l; \quad h_{l+1} = f(W_l h_l): \quad \mathrm{std}(h_l) \propto c^l",
     "why.trains-faster": r"L_{\mathrm{BN}}(\theta_t) \lt L_{\mathrm{plain}}(\theta_t), \quad "
     r"\theta_{t+1} = \theta_t - \eta \nabla L(\theta_t)",
     "why.matches-dataset": r"\mu_{\mathrm{run}} \approx \mathbb{E}[x], \quad "
-    r"\sigma_{\mathrm{run}}^2 \approx \operatorname{Var}[x]",
+    r"\sigma_{\mathrm{run}}^2 \approx \mathrm{Var}[x]",
 }
 """What each claim states, as a formula."""
 
@@ -194,21 +195,19 @@ Choice = tuple[str, object]
 
 _MEANS_OF_SHARES: Mapping[Choice, str] = {
     ("input_gradient", "statistics constant"): _shares("g"),
-    ("input_gradient", "no mean term"): _shares(r"g - \hat{x} \operatorname{mean}(g \hat{x})"),
-    ("input_gradient", "no variance term"): _shares(r"g - \operatorname{mean}(g)"),
-    ("input_gradient", "mean term added"): _shares(
-        r"g + \operatorname{mean}(g) - \hat{x} \operatorname{mean}(g \hat{x})"
-    ),
+    ("input_gradient", "no mean term"): _shares(r"g - \hat{x} \cdot \mathrm{mean}(g \hat{x})"),
+    ("input_gradient", "no variance term"): _shares(r"g - \mathrm{mean}(g)"),
+    ("input_gradient", "mean term added"): _shares(r"g + \mathrm{mean}(g) - \hat{x} \cdot \mathrm{mean}(g \hat{x})"),
     ("input_gradient", "variance term added"): _shares(
-        r"g - \operatorname{mean}(g) + \hat{x} \operatorname{mean}(g \hat{x})"
+        r"g - \mathrm{mean}(g) + \hat{x} \cdot \mathrm{mean}(g \hat{x})"
     ),
     ("input_gradient", "m - 1"): _shares(
-        r"g - \operatorname{mean}(g) - \frac{m}{m - 1} \hat{x} \operatorname{mean}(g \hat{x})"
+        r"g - \mathrm{mean}(g) - \frac{m}{m - 1} \hat{x} \cdot \mathrm{mean}(g \hat{x})"
     ),
-    ("input_gradient", "N"): _shares(r"g - \frac{1}{N} \sum_i g_i - \hat{x} \frac{1}{N} \sum_i g_i \hat{x}_i"),
+    ("input_gradient", "N"): _shares(r"g - \frac{1}{N} \sum_i g_i - \hat{x} \cdot \frac{1}{N} \sum_i g_i \hat x_i"),
     ("input_gradient", "weight lost"): _OWN_SHARES + r", \quad g = \mathrm{d}y",
     ("input_gradient", "eps ignored"): _shares(
-        r"g - \operatorname{mean}(g) - \frac{\sigma^2 + \varepsilon}{\sigma^2} \hat{x} \operatorname{mean}(g \hat{x})"
+        r"g - \mathrm{mean}(g) - \frac{\sigma^2 + \varepsilon}{\sigma^2} \hat{x} \cdot \mathrm{mean}(g \hat{x})"
     ),
 }
 
@@ -257,7 +256,7 @@ CHOICES: Mapping[Choice, str] = {
     ("spread", "about the mean"): r"\sigma^2 = \frac{1}{m} \sum_{i=1}^{m} (x_i - \mu)^2",
     ("center", "mean"): r"a = \frac{1}{m} \sum_{i=1}^{m} x_i",
     ("center", "zero"): r"a = 0",
-    ("center", "median"): r"a = \operatorname{median}_i x_i",
+    ("center", "median"): r"a = \mathrm{median}(x_1, \ldots, x_m)",
     ("center", "midrange"): r"a = \frac{1}{2} \left( \min_i x_i + \max_i x_i \right)",
     ("deviation", "standard"): r"d = \sqrt{\frac{1}{m} \sum_{i=1}^{m} (x_i - a)^2}",
     ("deviation", "mean absolute"): r"d = \frac{1}{m} \sum_{i=1}^{m} \lvert x_i - a \rvert",
@@ -272,8 +271,8 @@ CHOICES: Mapping[Choice, str] = {
     ("affine", "absolute weight"): r"y = \lvert \gamma \rvert \hat{x} + \beta",
     ("affine", "1 + weight"): r"y = (1 + \gamma) \hat{x} + \beta",
     ("affine", "weight 0 means 1"): r"\gamma = 0 \quad \Rightarrow \quad y = \hat{x} + \beta",
-    ("affine", "weight by position"): r"y_{nchw} = \gamma_{w \bmod C} \hat{x}_{nchw} + \beta_c",
-    ("affine", "16 channels"): r"y_{ncs} = \gamma_{c \bmod 16} \hat{x}_{ncs} + \beta_{c \bmod 16}",
+    ("affine", "weight by position"): r"y_{nchw} = \gamma_{w \bmod C} \hat x_{nchw} + \beta_c",
+    ("affine", "16 channels"): r"y_{ncs} = \gamma_{c \bmod 16} \hat x_{ncs} + \beta_c",
     # The running statistics.
     ("update", "flipped"): r"\mu_{\mathrm{run}} \leftarrow \alpha \mu_{\mathrm{run}} + (1 - \alpha) \mu_B, \quad "
     r"\sigma_{\mathrm{run}}^2 \leftarrow \alpha \sigma_{\mathrm{run}}^2 + (1 - \alpha) s_B^2",
@@ -321,10 +320,10 @@ CHOICES: Mapping[Choice, str] = {
     r"\alpha \mu_B \text{ in evaluation}",
     # Gradients.
     ("weight_gradient", "of raw x"): r"\mathrm{d}\gamma = \sum_i \mathrm{d}y_i x_i",
-    ("weight_gradient", "averaged"): r"\mathrm{d}\gamma = \frac{1}{N S} \sum_{n, s} \mathrm{d}y_{ncs} \hat{x}_{ncs}",
-    ("weight_gradient", "times weight"): r"\mathrm{d}\gamma = \gamma \sum_i \mathrm{d}y_i \hat{x}_i",
+    ("weight_gradient", "averaged"): r"\mathrm{d}\gamma = \frac{1}{N S} \sum_{n, s} \mathrm{d}y_{ncs} \hat x_{ncs}",
+    ("weight_gradient", "times weight"): r"\mathrm{d}\gamma = \gamma \sum_i \mathrm{d}y_i \hat x_i",
     ("weight_gradient", "over the batch only"): r"\mathrm{d}\gamma_c = \frac{1}{S} "
-    r"\sum_{n, s} \mathrm{d}y_{ncs} \hat{x}_{ncs}",
+    r"\sum_{n, s} \mathrm{d}y_{ncs} \hat x_{ncs}",
     ("bias_gradient", "averaged"): r"\mathrm{d}\beta = \frac{1}{N S} \sum_{n, s} \mathrm{d}y_{ncs}",
     ("bias_gradient", "times weight"): r"\mathrm{d}\beta = \gamma \sum_i \mathrm{d}y_i",
     ("bias_gradient", "over the batch only"): r"\mathrm{d}\beta_c = \frac{1}{S} \sum_{n, s} \mathrm{d}y_{ncs}",
@@ -340,7 +339,7 @@ _OF_ROWS: Mapping[Choice, str] = {
     ("axes", "position"): r"\mu_i = \frac{1}{N} \sum_n x_{ni}",
     ("center", "zero"): CHOICES["spread", "about zero"],
     ("center", "mean"): CHOICES["spread", "about the mean"],
-    ("weight_gradient", "averaged"): r"\mathrm{d}\gamma_i = \frac{1}{N} \sum_n \mathrm{d}y_{ni} \hat{x}_{ni}",
+    ("weight_gradient", "averaged"): r"\mathrm{d}\gamma_i = \frac{1}{N} \sum_n \mathrm{d}y_{ni} \hat x_{ni}",
     ("bias_gradient", "averaged"): r"\mathrm{d}\beta_i = \frac{1}{N} \sum_n \mathrm{d}y_{ni}",
 }
 _RMS_ROOT = r"\sqrt{r^2 + \varepsilon}"
@@ -370,15 +369,15 @@ RELATIVES: Mapping[str, Mapping[Choice, str]] = {
         ("affine", "no weight"): r"y = \hat{x}",
         ("affine", "1 + weight"): r"y = (1 + \gamma) \hat{x}",
         ("input_gradient", "statistics constant"): _shares("g", _RMS_ROOT),
-        ("input_gradient", "variance term added"): _shares(r"g + \hat{x} \operatorname{mean}(g \hat{x})", _RMS_ROOT),
-        ("input_gradient", "weight lost"): _shares(r"g - \hat{x} \operatorname{mean}(g \hat{x})", _RMS_ROOT)
+        ("input_gradient", "variance term added"): _shares(r"g + \hat{x} \cdot \mathrm{mean}(g \hat{x})", _RMS_ROOT),
+        ("input_gradient", "weight lost"): _shares(r"g - \hat{x} \cdot \mathrm{mean}(g \hat{x})", _RMS_ROOT)
         + r", \quad g = \mathrm{d}y",
     },
     "weight norm": {
         ("axes", "sample"): r"\rho^2 = \sum_{k, i} v_{ki}^2",
-        ("centered", True): r"w = \frac{g}{\rho} (v - \operatorname{mean}(v))",
-        ("spread", "about the mean"): r"\rho^2 = \sum_i (v_i - \operatorname{mean}(v))^2",
-        ("center", "mean"): r"\rho^2 = \sum_i (v_i - \operatorname{mean}(v))^2",
+        ("centered", True): r"w = \frac{g}{\rho} (v - \mathrm{mean}(v))",
+        ("spread", "about the mean"): r"\rho^2 = \sum_i (v_i - \mathrm{mean}(v))^2",
+        ("center", "mean"): r"\rho^2 = \sum_i (v_i - \mathrm{mean}(v))^2",
         ("affine", "no weight"): r"w = \frac{v}{\rho}",
         ("affine", "1 + weight"): r"w = \frac{1 + g}{\rho} v",
         ("affine", "absolute weight"): r"w = \frac{\lvert g \rvert}{\rho} v",

@@ -88,7 +88,7 @@ def _claim_of(decorator: ast.expr) -> str:
 
 
 def markdown(runs: Sequence[Run], *, base: str | None = "") -> str:
-    """The page in Markdown, with formulas as GitHub reads them. `base` comes before the files of checks; None: no links."""
+    """The page in Markdown, with formulas as GitHub reads them. `base` goes before checks in links; None: no links."""
     return _rendered("claims.md.jinja", runs, base)
 
 

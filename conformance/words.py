@@ -129,6 +129,6 @@ NOTATION: tuple[tuple[str, Words], ...] = (
         r"\mathrm{d}x, \mathrm{d}y, g",
         Words("gradients of the loss for x and y; γ dy", "损失对 x 和 y 的梯度；γ dy"),
     ),
-    (r"\operatorname{mean}(g)", Words("the mean of g over i", "g 对 i 的平均")),
+    (r"\mathrm{mean}(g)", Words("the mean of g over i", "g 对 i 的平均")),
 )
 """What the formulas' letters mean."""
