@@ -339,6 +339,8 @@ _OF_ROWS: Mapping[Choice, str] = {
     ("axes", "position"): r"\mu_i = \frac{1}{N} \sum_n x_{ni}",
     ("center", "zero"): CHOICES["spread", "about zero"],
     ("center", "mean"): CHOICES["spread", "about the mean"],
+    ("weight_gradient", "of raw x"): r"\mathrm{d}\gamma_i = \sum_n \mathrm{d}y_{ni} x_{ni}",
+    ("bias_gradient", "times weight"): r"\mathrm{d}\beta_i = \gamma_i \sum_n \mathrm{d}y_{ni}",
     ("weight_gradient", "averaged"): r"\mathrm{d}\gamma_i = \frac{1}{N} \sum_n \mathrm{d}y_{ni} \hat x_{ni}",
     ("bias_gradient", "averaged"): r"\mathrm{d}\beta_i = \frac{1}{N} \sum_n \mathrm{d}y_{ni}",
 }
