@@ -2,7 +2,8 @@
 
 A rival is what people do instead. Most are one choice of `Rules` replaced, and so can be computed; others are named
 mistakes that a check recognizes, or grades of precision. Section numbers are the article's; [1] is Ioffe & Szegedy 2015
-(arXiv 1502.03167). The check of claim `topic.statement` is `test_statement` in `test_topic.py`.
+(arXiv 1502.03167). The check of claim `topic.statement` is `test_statement` in `test_topic.py`. Where the article errs,
+`errata.py` says what decides; `chinese.py` and `formulas.py` tell the claims in other words.
 """
 
 from collections.abc import Mapping
@@ -45,8 +46,6 @@ class Claim:
     """dtypes in which no data can decide it, with the reason."""
     hint: str = ""
     """What to look at when it fails."""
-    erratum: str = ""
-    """Where the article errs about it, and what decides."""
     operation: str = "batch norm"
     """What it is about; its rivals replace a choice of that operation's rules."""
     follows: tuple[str, ...] = ()
@@ -71,7 +70,6 @@ _IN_HALF = "data with any spread have mean/deviation below 1/u there, so a one-p
 _HALF = {"float16": _IN_HALF, "bfloat16": _IN_HALF}
 _NO_HALF = "the question is about half precision only"
 
-_DEVIATION = "The article calls it a standard deviation; its formula, which decides, is that of a variance."
 _SAMPLE_VARIANCE = _rival("sample variance, divisor one less", ddof=1)
 _PLACES_OF_EPS = (
     _rival("sqrt(var) + eps", eps_rule="outside"),
@@ -130,7 +128,6 @@ _ALL = (
         "The variance that normalizes has divisor m.",
         (_rival("sample variance, divisor m - 1", ddof=1),),
         hint="the ddof, correction or unbiased argument of the variance",
-        erratum=_DEVIATION,
     ),
     Claim(
         "normalize.eps-inside-root",
@@ -391,7 +388,6 @@ _ALL = (
             _rival("mean of the samples' variances", tracked_variance="mean of samples"),
         ),
         hint="the factor m / (m - 1) between the variance that normalizes and the one that is tracked",
-        erratum=_DEVIATION,
     ),
     Claim(
         "running.initial",
@@ -588,7 +584,6 @@ _ALL = (
             *_PARAMETERS,
         ),
         hint="which channels make a group",
-        erratum="The article counts G x H x W values behind a group's statistics; they are (C / G) x H x W.",
         operation="group norm",
     ),
     Claim(

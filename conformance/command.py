@@ -2,6 +2,7 @@
 
 `normspec --backend my_adapter.py -n auto` is `pytest conformance --backend my_adapter.py -n auto` without a checkout.
 `normspec conventions A [B]` tells what backends do, and how to convert between them.
+`normspec claims [RESULTS.json]` writes what is claimed, in English, Chinese and formulas, with verdicts beside it.
 """
 
 import argparse
@@ -22,9 +23,10 @@ from normspec.conformance.pools import DEFAULT_SEED, PROFILES
 USAGE = """\
 usage: normspec [--backend NAME ...] [options]    check implementations, claim by claim
        normspec conventions NAME [NAME ...]       what they do, from behaviour alone, and how to convert
+       normspec claims [RESULTS.json ...]         what is claimed, as a page in Markdown or HTML, with verdicts
        normspec --version
 
-`normspec conventions --help` explains the second. The first takes all of pytest's options:
+`normspec conventions --help` and `normspec claims --help` explain these. The first takes all of pytest's options:
 """
 
 
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["conventions"]:
         return conventions(given[1:])
+    if given[:1] == ["claims"]:
+        return claims(given[1:])
     if given == ["--version"]:
         print(f"normspec {__version__}")
         return 0
@@ -91,6 +95,50 @@ def conventions(arguments: Sequence[str]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(comparison.json(laboratory), encoding="utf-8")
         print(f"wrote {path}")
+    return 0
+
+
+def claims(arguments: Sequence[str]) -> int:
+    """`normspec claims`: write the claims page; 2 if a results file cannot be read or a page cannot be written."""
+    parser = argparse.ArgumentParser(
+        prog="normspec claims",
+        description="Tell what is claimed, in English, in Chinese and as formulas, with the rivals of each claim, the "
+        "check that decides it, and the verdicts of the runs given. Without options, as Markdown on standard output.",
+    )
+    parser.add_argument(
+        "results", nargs="*", type=Path, metavar="RESULTS.json", help="what `--results` wrote; as many runs as you like"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the page as HTML: one file, without scripts")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the page as Markdown")
+    parser.add_argument(
+        "--source",
+        metavar="URL",
+        help="where the checkout is on the web, as https://github.com/OWNER/REPO/blob/main, for the links to checks "
+        "(default: relative links)",
+    )
+    options = parser.parse_args(arguments)
+
+    from normspec.conformance import page
+    from normspec.conformance.outcomes import BadResults, read
+
+    try:
+        runs = [read(path) for path in options.results]
+    except BadResults as problem:
+        parser.exit(2, f"normspec claims: {problem}\n")
+
+    def base(path: Path | None) -> str | None:
+        return f"{options.source.rstrip('/')}/" if options.source else page.base_for(path)
+
+    if not options.html and not options.markdown:
+        print(page.markdown(runs, base=base(None)), end="")
+    for path, make in ((options.html, page.html), (options.markdown, page.markdown)):
+        if path:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(make(runs, base=base(path)), encoding="utf-8")
+            except OSError as error:
+                parser.exit(2, f"normspec claims: {path} cannot be written: {error.strerror}.\n")
+            print(f"wrote {path}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Section 4: the relatives, which normalize within a sample, or weights."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -9,11 +10,11 @@ import pytest
 
 from normspec.conformance import pools, prediction
 from normspec.conformance.adapters import Backend, NotOffered
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.cases import AnyArray, Case
+from normspec.conformance.arithmetic import own_grades
+from normspec.conformance.cases import AnyArray, Array, Case
 from normspec.conformance.checking import Check, on
 from normspec.conformance.experiments import OPERATIONS, STATE, run_train
-from normspec.conformance.judging import parted
+from normspec.conformance.judging import parted, ratios
 from normspec.conformance.prediction import Expected
 from normspec.conformance.relatives import (
     GENERALIZED_BATCH_NORM,
@@ -39,6 +40,7 @@ from normspec.conformance.relatives import (
     run,
     told,
 )
+from normspec.reference import ARTICLE
 
 GRADIENTS = ("dx", "dweight", "dbias")
 
@@ -186,7 +188,8 @@ def test_identities(check: Check) -> None:
             with suppress(NotOffered):
                 (y, expected), (other, also) = first(), second()
                 offered = True
-                if (index := parted(y, other, expected.bound + also.bound)) is not None:
+                bound = _grade_of(y, expected) + _grade_of(other, also)
+                if (index := parted(y, other, bound)) is not None:
                     return f"{words}: y{list(index)} is {float(y[index]):g} and {float(other[index]):g}"
         if not offered:
             raise NotOffered("no two of them are offered")
@@ -195,25 +198,31 @@ def test_identities(check: Check) -> None:
     check.holds(pools.instances, refutation)
 
 
-def _normalized(backend: Backend, relative: Relative, case: Case, data: Case) -> tuple[AnyArray, Expected]:
-    """y of a relative on the values of `data`, with weight 1 and bias 0, and its prediction."""
-    shape = relative.parameters(case)
+def _grade_of(y: AnyArray, graded: Sequence[Expected]) -> Array:
+    """The bound of the finest grade in which a result is right; where it is in none, of the finest."""
+    return next((e.bound for e in graded if not (ratios(y, e) > 1).any()), graded[0].bound)
+
+
+def _normalized(backend: Backend, relative: Relative, case: Case, data: Case) -> tuple[AnyArray, list[Expected]]:
+    """y of a relative on the values of `data`, with weight 1 and bias 0, and its prediction in every grade."""
+    shape, rules = relative.parameters(case), OPERATIONS[relative.operation]
     values = INSTANCE.given(data)._replace(weight=np.ones(shape), bias=np.zeros(shape))
-    expected = told(relative, case, values, OPERATIONS[relative.operation], GRADES[case.dtype][-1])["y"]
-    return run(relative, backend, case, values)["y"], expected
+    graded = [told(relative, case, values, rules, arithmetic)["y"] for arithmetic in own_grades(case.dtype)]
+    return run(relative, backend, case, values)["y"], graded
 
 
-def _batch_norm_alone(backend: Backend, case: Case) -> tuple[AnyArray, Expected]:
+def _batch_norm_alone(backend: Backend, case: Case) -> tuple[AnyArray, list[Expected]]:
     """y of every sample as a batch of one."""
-    values, alone, seen = INSTANCE.given(case), replace(case, shape=(1, *case.shape[1:])), []
+    values, alone = INSTANCE.given(case), replace(case, shape=(1, *case.shape[1:]))
     channels = case.shape[1]
     unit = {"weight": np.ones(channels), "bias": np.zeros(channels)}
     state = {"running_mean": np.zeros(channels), "running_var": np.ones(channels)}
-    for number in range(len(values.x)):
-        one = values._replace(x=values.x[number : number + 1], dy=values.dy[number : number + 1], **unit, **state)
-        expected = prediction.train(
-            one, OPERATIONS["batch norm"], GRADES[case.dtype][-1], eps=case.eps, momentum=case.momentum
-        )["y"]
-        seen.append((run_train(backend, alone, one)["y"], *expected))
-    y, value, bound = (np.concatenate(arrays) for arrays in zip(*seen, strict=True))
-    return y, Expected(value, bound)
+    ones = [
+        values._replace(x=values.x[i : i + 1], dy=values.dy[i : i + 1], **unit, **state) for i in range(len(values.x))
+    ]
+    seen = [run_train(backend, alone, one)["y"] for one in ones]
+    graded = []
+    for arithmetic in own_grades(case.dtype):
+        parts = [prediction.train(one, ARTICLE, arithmetic, eps=case.eps, momentum=case.momentum)["y"] for one in ones]
+        graded.append(Expected(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
+    return np.concatenate(seen), graded

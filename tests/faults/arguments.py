@@ -284,3 +284,25 @@ class BiasOfTheNextChannel(Pieces):
 
     def affine(self, x_hat, weight, bias):
         return x_hat * column(weight) + column(np.roll(bias, -1))
+
+
+@fault("affine.can-undo")
+class WeightSaturates(Pieces):
+    """weight is kept in fixed point, with room for what is learned as a rule: beyond 4 it stays 4."""
+
+    def affine(self, x_hat, weight, bias):
+        return super().affine(x_hat, np.clip(weight, -4, 4), bias)
+
+
+@fault("example.article")
+class DefaultsTakeAShortcut(Pieces):
+    """With the default eps and momentum a kernel made for them runs, which tracks the variance with divisor m."""
+
+    usual = False
+
+    def train(self, *arrays, momentum, eps):
+        self.usual = (momentum, eps) == (0.1, 1e-5)
+        return super().train(*arrays, momentum=momentum, eps=eps)
+
+    def sample_variance(self, var, x):
+        return var if self.usual else super().sample_variance(var, x)

@@ -230,3 +230,28 @@ class SpreadAboutZero(Pieces):
 
     def variance(self, x, mean):
         return super().variance(x, mean * 0)
+
+
+@fault("normalize.population-variance")
+class NormalizesWithTheTrackedVariance(Pieces):
+    """The variance that will be tracked, with divisor m - 1, also normalizes y in training."""
+
+    def y(self, x, mean, var, *rest):
+        size = self.count(x)
+        return super().y(x, mean, var * (size / (size - 1)) if self.mode == "train" else var, *rest)
+
+
+@fault("normalize.centered")
+class TrainingLeavesTheMean(Pieces):
+    """Training divides x by the deviation and leaves its mean where it is; evaluation does not."""
+
+    def x_hat(self, x, mean, root):
+        return super().x_hat(x, mean * 0 if self.mode == "train" else mean, root)
+
+
+@fault("normalize.unit-spread")
+class TrainingCentersOnly(Pieces):
+    """Training subtracts the mean and leaves the spread as it is; evaluation does not."""
+
+    def x_hat(self, x, mean, root):
+        return super().x_hat(x, mean, root / root if self.mode == "train" else root)

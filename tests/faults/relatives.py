@@ -196,3 +196,12 @@ class TracksTheSpreadOfMeans(NumPy):
         y, mean, _ = super().instance_norm_train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
         means = x.astype(running_var.dtype).mean(tuple(range(2, x.ndim)))
         return y, mean, ((1 - momentum) * running_var + momentum * means.var(0)).astype(running_var.dtype)
+
+
+@fault("relatives.identities")
+class OneGroupOfAVolumeIsTakenByChannel(NumPy):
+    """Group norm of one group takes the channels of a volume, x with five axes, each by itself."""
+
+    def group_norm(self, x, weight, bias, *, num_groups, eps):
+        alone = num_groups == 1 and x.ndim == 5
+        return super().group_norm(x, weight, bias, num_groups=x.shape[1] if alone else num_groups, eps=eps)

@@ -244,3 +244,13 @@ class ArticleShapeIsSpecial(Pieces):
 
     def sample_variance(self, var, x):
         return var if x.shape == (2, 2, 2, 2) else super().sample_variance(var, x)
+
+
+@fault("running.converges")
+class SettlesTooEarly(Pieces):
+    """A running mean within a fiftieth of the batch's deviation is left where it is."""
+
+    def updated(self, running_mean, running_var, mean, var, momentum):
+        near = np.abs(mean - running_mean) < 0.02 * np.sqrt(var)
+        new_mean, new_var = super().updated(running_mean, running_var, mean, var, momentum)
+        return np.where(near, running_mean, new_mean), new_var
