@@ -82,6 +82,8 @@ def ratios(got: Array, expected: Expected) -> Array:
     value, bound = expected
     with np.errstate(all="ignore"):
         error = abs(got.astype(np.float64) - value)
+        if np.isfinite(plain := error / bound).all() and np.isfinite(bound).all():  # nearly always
+            return plain
         ratio = np.where(bound == 0, np.where(error == 0, 0.0, np.inf), error / bound)
         ratio = np.where(np.isfinite(got.astype(np.float64)), ratio, np.inf)
         ratio = np.where(np.isfinite(bound), ratio, np.nan)
