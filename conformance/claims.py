@@ -668,6 +668,29 @@ _ALL = (
         hint="the one of the two whose own claim fails",
         follows=("relatives.layer-norm", "relatives.instance-norm", "relatives.group-norm"),
     ),
+    # -- section 5: using it -------------------------------------------------------------------------------------------
+    Claim(
+        "usage.mode-switch",
+        "section 5; [1] algorithm 2",
+        "A layer's own switch between training and evaluation changes which statistics are used, and nothing else.",
+        _mistakes(
+            "evaluation gives training's result",
+            "stays in evaluation",
+            "evaluation changes a parameter",
+            "training changes a parameter",
+            "evaluation changes the state",
+            "evaluation shows in later training",
+        ),
+        hint="what the layer does when its mode is set: folded parameters, counters, flags that are not set back",
+        follows=("normalize.uses-batch-statistics", "evaluate.running-statistics", "evaluate.frozen"),
+    ),
+    Claim(
+        "usage.one-per-channel",
+        "section 5",
+        "A layer holds one weight, bias, running mean and running variance a channel, whatever the rank of x.",
+        _mistakes("one for all channels", "one a position", "with axes beside the channels"),
+        hint="the shapes with which the layer makes its arrays, and those that an update leaves",
+    ),
     # -- hygiene -------------------------------------------------------------------------------------------------------
     Claim(
         "hygiene.inputs-unwritten",

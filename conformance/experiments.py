@@ -256,14 +256,14 @@ def new_layer(backend: Backend, case: Case, **options: float | None) -> Any:
     return layer
 
 
-def state_of(layer: Any, channels: int, names: tuple[str, ...] = STATE) -> dict[str, NDArray[Any]]:
-    """A copy of the layer's state."""
+def state_of(layer: Any, channels: int | None, names: tuple[str, ...] = STATE) -> dict[str, NDArray[Any]]:
+    """A copy of the layer's state: one value for each of `channels`; where that is None, of whatever shape it has."""
 
     def state() -> Any:
         held = layer.state()
         return tuple(held[name] for name in names)
 
-    held = call(state, names, [(channels,)] * len(names))
+    held = call(state, names, [None if channels is None else (channels,)] * len(names))
     return {name: array.copy() for name, array in zip(names, held, strict=True)}
 
 

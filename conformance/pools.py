@@ -509,6 +509,11 @@ def _edges(name: str, *shapes: tuple[int, ...]) -> Pool:
 single = _edges("single", (1, 3), (1, 2, 1), (1, 3, 1, 1), (1, 2, 1, 1, 1))
 empty = _edges("empty", (0, 3), (0, 2, 4), (0, 3, 2, 2), (2, 3, 0))
 
+ranks = _edges(
+    "ranks", (4, 3), (4, 1), (6, 5, 2), (6, 1, 2), (4, 3, 2, 5), (4, 1, 2, 3), (4, 5, 2, 3, 2), (4, 1, 2, 3, 2)
+)
+"""Every rank, with one channel and with an odd number of them; no product of other axes is that number."""
+
 ARTICLE_SHAPE = (2, 2, 2, 2)
 article = Pool(
     "article",

@@ -15,11 +15,12 @@ from faults import (
     state,
     structure,
     types,
+    usage,
 )
 from faults.registry import FAULTS, Fault
 
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
-    relatives,
+    relatives, usage,
 )  # fmt: skip
 __all__ = ["FAMILIES", "FAULTS", "Fault"]
