@@ -132,7 +132,7 @@ def _fails(claim: str, verdicts: Mapping[str, Verdict]) -> bool:
 
 def _of_operation(claim: str, verdicts: Mapping[str, Verdict]) -> bool:
     """Whether a claim is refused for what the operation does, without a layer."""
-    if claim not in verdicts or verdicts[claim].kind == Kind.INCONCLUSIVE:
+    if claim not in verdicts or verdicts[claim].kind not in (Kind.DEVIATES, Kind.FAILS):
         return False
     seen = verdicts[claim].counterexample
     return seen is None or seen.experiment != LAYER.name

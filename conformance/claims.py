@@ -691,6 +691,26 @@ _ALL = (
         _mistakes("one for all channels", "one a position", "with axes beside the channels"),
         hint="the shapes with which the layer makes its arrays, and those that an update leaves",
     ),
+    Claim(
+        "usage.larger-batch",
+        "section 5; [1] section 3.1",
+        "Over all batches from a population, tracked means average to its mean and scatter by its variance over m, and "
+        "tracked variances average to its variance.",
+        (
+            _rival("population variance, divisor m", tracked_variance="m"),
+            _rival("sample variance, divisor m - 1", ddof=1),
+            _rival("eps mixed in", tracked_variance="plus eps"),
+            _rival("over the whole tensor", axes="tensor"),
+        ),
+        hint="the divisors: m for what normalizes, which averages to (m - 1) / m of the variance; m - 1 for the tracked",
+        follows=(
+            "statistics.per-channel",
+            "normalize.population-variance",
+            "normalize.eps-inside-root",
+            "running.update",
+            "running.sample-variance",
+        ),
+    ),
     # -- hygiene -------------------------------------------------------------------------------------------------------
     Claim(
         "hygiene.inputs-unwritten",

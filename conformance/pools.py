@@ -509,6 +509,23 @@ def _edges(name: str, *shapes: tuple[int, ...]) -> Pool:
 single = _edges("single", (1, 3), (1, 2, 1), (1, 3, 1, 1), (1, 2, 1, 1, 1))
 empty = _edges("empty", (0, 3), (0, 2, 4), (0, 3, 2, 2), (2, 3, 0))
 
+
+def _every_batch_cases(pick: Pick, dtype: str) -> Case:
+    size, values = pick(((2, 3), (3, 3), (4, 3), (2, 4), (3, 4), (4, 4)))
+    scale = pick((1.0, 0.5, 2.0))
+    return Case(
+        dtype=dtype,
+        shape=(size, values**size),
+        data=f"every batch of {size} from {values}",
+        seed=pick(SEEDS),
+        scale=scale,
+        eps=4 * scale**2,  # near the variances, which are then read out of y as well as can be
+        momentum=0.5,
+    )
+
+
+every_batch = Pool("every batch", _every_batch_cases, share=0.2)
+
 ranks = _edges(
     "ranks", (4, 3), (4, 1), (6, 5, 2), (6, 1, 2), (4, 3, 2, 5), (4, 1, 2, 3), (4, 5, 2, 3, 2), (4, 1, 2, 3, 2)
 )

@@ -12,8 +12,8 @@ from normspec.conformance import pools, prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import formula_grades
 from normspec.conformance.cases import AnyArray, Array, Case
-from normspec.conformance.checking import Check
-from normspec.conformance.experiments import LAYER, STATE, batches, given, new_layer, run_layer, state_of
+from normspec.conformance.checking import Check, on
+from normspec.conformance.experiments import EVERY_BATCH, LAYER, STATE, batches, given, new_layer, run_layer, state_of
 from normspec.conformance.judging import ratios
 from normspec.reference import ARTICLE, Rules
 
@@ -60,7 +60,7 @@ def test_mode_switch(check: Check) -> None:
         return ""
 
     def agrees(mode: str, case: Case, x: Array, y: AnyArray, state: State) -> bool:
-        """Whether y is that of a mode from a state, by the article's rules or by the layer's own in all but the mode."""
+        """Whether y is that of a mode from a state, by the article's rules or by what else the layer does."""
         values = given(replace(case, shape=x.shape))._replace(
             x=x, **{name: array.astype(np.float64) for name, array in state.items()}
         )
@@ -115,3 +115,18 @@ def test_one_per_channel(check: Check) -> None:
         return ""
 
     check.holds(pools.ranks, refutation)
+
+
+@pytest.mark.claim("usage.larger-batch")
+def test_larger_batch(check: Check) -> None:
+    """Section 5: means of batches scatter by the population's variance over m; on average nothing is lost."""
+    check.formula(
+        on(
+            pools.every_batch,
+            EVERY_BATCH,
+            "mean of means",
+            "variance of means",
+            "mean of variances",
+            "mean of m-variances",
+        )
+    )

@@ -98,3 +98,13 @@ class ParametersOfTheRankOfVolumes(Pieces):
         if ndim == 5:
             made.weight, made.bias = made.weight.reshape(1, -1, 1, 1, 1), made.bias.reshape(1, -1, 1, 1, 1)
         return made
+
+
+@fault("usage.larger-batch")
+class ConstantBatchesAreNotTracked(Pieces):
+    """A channel without variance leaves its running statistics as they were: small batches then track too much."""
+
+    def updated(self, running_mean, running_var, mean, var, momentum):
+        moved = super().updated(running_mean, running_var, mean, var, momentum)
+        olds = running_mean, running_var
+        return tuple(np.where(var > 0, new, old) for new, old in zip(moved, olds, strict=True))
