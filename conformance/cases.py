@@ -25,7 +25,7 @@ class Case:
     handed over. layout: of x in memory, and of dy unless dy_layout gives another. parameters: "any" weight and bias,
     "unit" (1 and 0), or the pair that undoes the normalization. steps: batches in a row, where a layer is trained or a
     batch repeated. groups: of channels, in group norm. trailing: how many of the last axes layer norm runs over; 0 for
-    all but the first.
+    all but the first. devices: over which a batch is split.
     """
 
     dtype: str
@@ -42,6 +42,7 @@ class Case:
     steps: int = 1
     groups: int = 1
     trailing: int = 0
+    devices: int = 1
 
     def __repr__(self) -> str:
         """One line that rebuilds the case; what has its default is left out."""

@@ -668,6 +668,32 @@ _ALL = (
         hint="the one of the two whose own claim fails",
         follows=("relatives.layer-norm", "relatives.instance-norm", "relatives.group-norm"),
     ),
+    Claim(
+        "relatives.synchronized",
+        "section 4; [1] algorithms 1 and 2",
+        "A batch split over devices is normalized with the statistics of the whole batch; m is the global count.",
+        (
+            _rival("each device by itself, the first one's state kept", split="each by itself"),
+            _rival("each device by itself, their states averaged", split="states averaged"),
+            _rival("divisor of one device", split="divisor of one"),
+            _rival("variance of one device averaged", split="variances averaged"),
+        ),
+        hint="what is summed over the devices, and the counts; PyTorch's SyncBatchNorm needs GPUs and is not offered",
+        operation="train split",
+    ),
+    Claim(
+        "relatives.synchronized-gradients",
+        "section 4; [1] section 3",
+        "dx goes through the statistics of the whole batch, on all devices; dweight and dbias are summed over them.",
+        (
+            _rival("gradient through one device alone", split="gradient through one"),
+            _rival("dweight and dbias averaged over devices", split="gradients averaged"),
+            _rival("each device by itself", split="each by itself"),
+        ),
+        hint="the reduction over devices in the backward pass, which has its own two sums",
+        operation="train split",
+        follows=("relatives.synchronized",),
+    ),
     # -- section 5: using it -------------------------------------------------------------------------------------------
     Claim(
         "usage.mode-switch",
@@ -702,7 +728,7 @@ _ALL = (
             _rival("eps mixed in", tracked_variance="plus eps"),
             _rival("over the whole tensor", axes="tensor"),
         ),
-        hint="the divisors: m for what normalizes, which averages to (m - 1) / m of the variance; m - 1 for the tracked",
+        hint="the divisors: m for what normalizes, which averages to (m - 1) / m of the variance; m - 1 if tracked",
         follows=(
             "statistics.per-channel",
             "normalize.population-variance",

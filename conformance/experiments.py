@@ -28,6 +28,7 @@ OPERATIONS: Mapping[str, Rules] = {
     "group norm": relatives.GROUP,
     "rms norm": relatives.RMS,
     "weight norm": relatives.WEIGHT,
+    "train split": ARTICLE,
 }
 """The rules of every operation, by name."""
 Trace = Mapping[str, NDArray[Any]]

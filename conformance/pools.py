@@ -383,6 +383,24 @@ instances = replace(exact_instance, name="instances", share=0.1)
 exact_rms, hostile_rms, half_rms = _of_relative("rms norm", _ROWS)
 exact_weight, hostile_weight, _ = _of_relative("weight norm", tuple((shape, 1, 0) for shape, *_ in _ROWS))
 
+# Shapes and devices: two values a channel on each at least; few, as some frameworks compile for each.
+_SPLITS = (((8, 3), 4), ((4, 2, 2), 2), ((4, 3, 2, 2), 4), ((8, 2, 3), 2), ((4, 2, 1, 2, 2), 4))
+_WIDER_SPLITS = (((32, 5), 4), ((8, 33, 2), 2), ((4, 4, 8, 8), 4), ((6, 3, 2, 2, 3), 2))
+
+
+def _exact_split(pick: Pick, dtype: str) -> Case:
+    shape, devices = pick(_SPLITS)
+    return replace(_exact_cases(pick, dtype, [shape]), devices=devices)
+
+
+def _hostile_split(pick: Pick, dtype: str) -> Case:
+    shape, devices = pick(_WIDER_SPLITS)
+    return replace(_accuracy_cases(pick, dtype), shape=shape, devices=devices)
+
+
+exact_split = Pool("exact split", _exact_split, share=0.3)
+hostile_split = Pool("hostile split", _hostile_split, share=0.3)
+
 EXACT = {
     "batch norm": exact,
     "layer norm": exact_layer,
@@ -390,6 +408,7 @@ EXACT = {
     "group norm": exact_group,
     "rms norm": exact_rms,
     "weight norm": exact_weight,
+    "train split": exact_split,
 }
 """The pool of exact cases of every operation."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normspec import __version__
-from normspec.conformance import prediction
+from normspec.conformance import prediction, split
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Array, Case, Inputs
@@ -35,6 +35,7 @@ NAMES = {
     "evaluate": ("y",),
     "train_gradients": ("dx", "dweight", "dbias"),
     "evaluate_gradients": ("dx", "dweight", "dbias"),
+    **split.RESULTS,
     **{r.method(gradients=g): r.results(gradients=g) for r in RELATIVES for g in (False, True)},
 }
 LARGEST = 5_000
@@ -42,7 +43,7 @@ LARGEST = 5_000
 
 
 class Call(NamedTuple):
-    """One recorded call: on "adapter" or "layer", with copies of its arguments."""
+    """One recorded call: on "adapter", on "layer" or on another layer by name, with copies of its arguments."""
 
     target: str
     method: str
@@ -64,9 +65,15 @@ class Recorder:
         def recorded(*arguments: Any, **options: Any) -> Any:
             self._calls.append(Call(self._target, name, tuple(map(_copied, arguments)), options))
             result = value(*arguments, **options)
-            return Recorder(result, self._calls, "layer") if name == "layer" else result
+            return Recorder(result, self._calls, _layer_name(self._calls)) if name == "layer" else result
 
         return recorded
+
+
+def _layer_name(calls: Sequence[Call]) -> str:
+    """What the layer is called that the last of these calls has made."""
+    made = sum(call.method == "layer" for call in calls)
+    return "layer" if made == 1 else f"layer_{made}"
 
 
 def write(folder: Path, check: Check, again: str) -> Path | None:
@@ -134,7 +141,7 @@ def _text(check: Check, calls: list[Call], of_layer: Mapping[str, Expected], aga
             parts.append(_call(number, made, check.dtype))
         else:
             told_of = {name: of_layer[name] for name in names[number - 1] if name in of_layer}
-            parts.append(_layer_call(number, made, told_of))
+            parts.append(_layer_call(number, made, told_of, _layer_name(calls[:number])))
     parts.append("raise SystemExit(1 if spec_worst > 1 else 0)")
     return "\n\n".join(parts) + "\n"
 
@@ -263,13 +270,13 @@ def _call(number: int, made: Call, dtype: str) -> str:
     return "\n".join(lines)
 
 
-def _layer_call(number: int, made: Call, expected: Mapping[str, Expected]) -> str:
-    """The source of one call of a layer, or of that which makes it, and of the comparison with what is right."""
+def _layer_call(number: int, made: Call, expected: Mapping[str, Expected], new: str) -> str:
+    """The source of one call of a layer, or of that which makes a `new` one, and of the comparison with what is right."""
     if made.method == "layer":
-        return f"layer = adapter.layer(\n{_arguments(made)}\n)"
+        return f"{new} = adapter.layer(\n{_arguments(made)}\n)"
     lines = [
-        f"print({f'call {number}: layer.{made.method}'!r})",
-        f"results = layer.{made.method}({_arguments(made).strip()})",
+        f"print({f'call {number}: {made.target}.{made.method}'!r})",
+        f"results = {made.target}.{made.method}({_arguments(made).strip()})",
     ]
     for name, right in expected.items():
         got = f"results[{name.split('@')[0].split()[0]!r}]" if made.method == "state" else "results"
@@ -347,11 +354,12 @@ def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:
     for relative in RELATIVES:
         if made.method.startswith(relative.name):
             return _of_relative(relative, made, arrays, dtype)
-    if made.method == "train_gradients":
+    if made.method in ("train_gradients", "train_split_gradients"):
         given = Inputs._make([*arrays[:3], none, none, arrays[3]])
     else:
         given = Inputs._make([*arrays[:5], arrays[5] if len(arrays) > 5 else arrays[0]])
-    predict: Callable[..., Mapping[str, Expected]] = getattr(prediction, made.method)
+    of_split = {"train_split": split.told, "train_split_gradients": split.told_gradients}
+    predict: Callable[..., Mapping[str, Expected]] = of_split.get(made.method) or getattr(prediction, made.method)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns of the mean of nothing
         return predict(given, ARTICLE, GRADES[dtype][0], **made.options)

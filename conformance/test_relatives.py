@@ -12,7 +12,7 @@ from normspec.conformance.adapters import Backend, NotOffered
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import AnyArray, Case
 from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import OPERATIONS, run_train
+from normspec.conformance.experiments import OPERATIONS, STATE, run_train
 from normspec.conformance.judging import parted
 from normspec.conformance.prediction import Expected
 from normspec.conformance.relatives import (
@@ -33,6 +33,7 @@ from normspec.conformance.relatives import (
     run,
     told,
 )
+from normspec.conformance.split import SPLIT, SPLIT_GRADIENTS
 
 GRADIENTS = ("dx", "dweight", "dbias")
 
@@ -173,3 +174,17 @@ def _batch_norm_alone(backend: Backend, case: Case) -> tuple[AnyArray, Expected]
         seen.append((run_train(backend, alone, one)["y"], *expected))
     y, value, bound = (np.concatenate(arrays) for arrays in zip(*seen, strict=True))
     return y, Expected(value, bound)
+
+
+@pytest.mark.claim("relatives.synchronized")
+def test_synchronized(check: Check) -> None:
+    """Section 4: a batch split over devices is normalized, and tracked, as the whole batch that it is."""
+    check.formula(on(pools.exact_split, SPLIT, "y", *STATE), on(pools.hostile_split, SPLIT, "y", *STATE))
+
+
+@pytest.mark.claim("relatives.synchronized-gradients")
+def test_synchronized_gradients(check: Check) -> None:
+    """Section 4: its gradients, through the statistics of all devices and summed over them."""
+    check.formula(
+        on(pools.exact_split, SPLIT_GRADIENTS, *GRADIENTS), on(pools.hostile_split, SPLIT_GRADIENTS, *GRADIENTS)
+    )

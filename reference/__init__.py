@@ -1,6 +1,6 @@
 """Batch normalization and its relatives in float64, under any rules: the ground truth. NumPy only."""
 
-from normspec.reference import relatives
+from normspec.reference import relatives, split
 from normspec.reference.batch_norm import (
     Groups,
     affine_gradients,
@@ -27,6 +27,7 @@ __all__ = [
     "inverse_root",
     "normalize",
     "relatives",
+    "split",
     "statistics",
     "train",
     "train_gradients",

@@ -63,6 +63,12 @@ class Rules:
     # Section 4: how channels are put into groups; "of that size" takes the number of groups for the size of one.
     grouping: Literal["contiguous", "interleaved", "of that size"] = "contiguous"
 
+    # Section 4: what the devices share over which a batch is split; the formulas are in `split`.
+    split: Literal[
+        "whole batch", "each by itself", "states averaged", "divisor of one", "variances averaged",
+        "gradient through one", "gradients averaged",
+    ] = "whole batch"  # fmt: skip
+
     # Sections 2 and 3: what a layer starts from when nothing is asked for.
     default_eps: float = 1e-5
     default_momentum: float = 0.1

@@ -20,7 +20,7 @@ from normspec.conformance.adapters import Backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.claims import CLAIMS, Rival
 from normspec.conformance.experiments import OPERATIONS
-from normspec.reference import ARTICLE, Rules, relatives
+from normspec.reference import ARTICLE, Rules, relatives, split
 
 FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}
 """Faulty adapters by the claim and the rival that they must be blamed for."""
@@ -182,6 +182,15 @@ class RulesRelatives(RulesBackend):
     def group_norm_gradients(self, x, weight, bias, dy, *, num_groups, eps):
         options = {"num_groups": num_groups, "eps": eps, "rules": self._rules("group norm")}
         return _rounded(relatives.group_norm_gradients(*_wide(x, weight, bias, dy), **options), x, weight, bias)
+
+    def train_split(self, x, weight, bias, running_mean, running_var, **options):
+        arrays = _wide(x, weight, bias, running_mean, running_var)
+        results = split.train_split(*arrays, rules=self._rules("train split"), **options)
+        return _rounded(results, x, running_mean, running_var)
+
+    def train_split_gradients(self, x, weight, bias, dy, **options):
+        results = split.train_split_gradients(*_wide(x, weight, bias, dy), rules=self._rules("train split"), **options)
+        return _rounded(results, x, weight, bias)
 
 
 for _claim in CLAIMS.values():

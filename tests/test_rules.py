@@ -91,8 +91,8 @@ def test_results_have_their_shapes(field: str, value: Any, shape: tuple[int, ...
     assert not any(np.shares_memory(array, kept) for part in found for array in part for kept in values)
 
 
-ELSEWHERE = ("initial_var", "evaluation_state", "grouping")
-"""What a state starts from, whether evaluation moves it, and groups of channels: batch norm's functions do not know."""
+ELSEWHERE = ("initial_var", "evaluation_state", "grouping", "split")
+"""A state's start, whether evaluation moves it, groups of channels, and devices: batch norm's functions do not know."""
 LONG = "the first 65536"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from faults.pieces import Layer, Pieces
 from faults.registry import fault
+from normspec.backends.numpy import NumPy
 
 
 @fault("usage.mode-switch")
@@ -107,4 +108,52 @@ class ConstantBatchesAreNotTracked(Pieces):
     def updated(self, running_mean, running_var, mean, var, momentum):
         moved = super().updated(running_mean, running_var, mean, var, momentum)
         olds = running_mean, running_var
-        return tuple(np.where(var > 0, new, old) for new, old in zip(moved, olds, strict=True))
+        return tuple(np.where(var == 0, old, new) for new, old in zip(moved, olds, strict=True))
+
+
+@fault("relatives.synchronized")
+class ReducesOverPairs(NumPy):
+    """Of four devices, each is synchronized with its neighbour alone, in y; the state is the whole batch's."""
+
+    def train_split(self, x, *rest, devices, **options):
+        y, *state = super().train_split(x, *rest, devices=devices, **options)
+        if devices == 4:
+            y = np.concatenate([self.train(half, *rest, **options)[0] for half in np.split(x, 2)])
+        return y, *state
+
+
+@fault("relatives.synchronized")
+class CountsDevices(NumPy):
+    """The tracked variance has divisor m minus the number of devices: each takes off its own 1."""
+
+    def train_split(self, x, weight, bias, running_mean, running_var, *, devices, momentum, eps):
+        given = (x, weight, bias, running_mean, running_var)
+        y, mean, var = super().train_split(*given, devices=devices, momentum=momentum, eps=eps)
+        size = x.size // x.shape[1]
+        factor = (size - 1) / (size - devices)
+        return (
+            y,
+            mean,
+            (running_var + factor * (var - (1 - momentum) * running_var) - momentum * running_var).astype(var.dtype),
+        )
+
+
+@fault("relatives.synchronized-gradients")
+class ReducesBiasTwice(NumPy):
+    """dbias, already a sum over the devices, is summed over them again."""
+
+    def train_split_gradients(self, x, weight, bias, dy, *, devices, eps):
+        dx, dweight, dbias = super().train_split_gradients(x, weight, bias, dy, devices=devices, eps=eps)
+        return dx, dweight, dbias * devices
+
+
+@fault("relatives.synchronized-gradients")
+class LastDeviceIsLate(NumPy):
+    """The sums behind dx are taken before the last device has added its own."""
+
+    def train_split_gradients(self, x, weight, bias, dy, *, devices, eps):
+        results = super().train_split_gradients(x, weight, bias, dy, devices=devices, eps=eps)
+        late = dy.copy()
+        late[-len(x) // devices :] = 0
+        early = super().train_split_gradients(x, weight, bias, late, devices=devices, eps=eps)[0]
+        return np.concatenate([early[: -len(x) // devices], results[0][-len(x) // devices :]]), *results[1:]
