@@ -271,7 +271,7 @@ def _call(number: int, made: Call, dtype: str) -> str:
 
 
 def _layer_call(number: int, made: Call, expected: Mapping[str, Expected], new: str) -> str:
-    """The source of one call of a layer, or of that which makes a `new` one, and of the comparison with what is right."""
+    """The source of one call of a layer, or of that which makes the `new` one, and of what is right."""
     if made.method == "layer":
         return f"{new} = adapter.layer(\n{_arguments(made)}\n)"
     lines = [
@@ -358,8 +358,11 @@ def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:
         given = Inputs._make([*arrays[:3], none, none, arrays[3]])
     else:
         given = Inputs._make([*arrays[:5], arrays[5] if len(arrays) > 5 else arrays[0]])
-    of_split = {"train_split": split.told, "train_split_gradients": split.told_gradients}
-    predict: Callable[..., Mapping[str, Expected]] = of_split.get(made.method) or getattr(prediction, made.method)
+    predict: Callable[..., Mapping[str, Expected]]
+    if made.method.startswith("train_split"):
+        predict = split.told if made.method == "train_split" else split.told_gradients
+    else:
+        predict = getattr(prediction, made.method)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns of the mean of nothing
         return predict(given, ARTICLE, GRADES[dtype][0], **made.options)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from normspec.reference import relatives, train
+from normspec.reference import normalize, relatives, split, statistics, train, train_gradients
 from normspec.reference.rules import Rules
 
 EPS = 1e-3
@@ -112,3 +112,31 @@ def test_a_group_has_c_over_g_channels():
     x = np.concatenate([np.zeros((1, 2, 3)), np.ones((1, 4, 3))], axis=1)
     y = relatives.group_norm(x, np.ones(6), np.zeros(6), num_groups=3, eps=EPS)
     assert not y.any()  # three groups of two channels are constant each; two groups of three would not be
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_a_split_batch_is_the_whole_batch(devices):
+    """Whatever the number of devices; rivals are what their names say."""
+    x, weight, bias, dy = given((8, 3, 2), 3)
+    mean, var = np.zeros(3), np.ones(3)
+    options = {"devices": devices, "momentum": 0.1, "eps": EPS}
+    whole = train(x, weight, bias, mean, var, momentum=0.1, eps=EPS)
+    same(split.train_split(x, weight, bias, mean, var, **options), whole)
+    gradients = split.train_split_gradients(x, weight, bias, dy, devices=devices, eps=EPS)
+    same(gradients, train_gradients(x, weight, bias, dy, eps=EPS))
+    parts = [train(part, weight, bias, mean, var, momentum=0.1, eps=EPS) for part in np.split(x, devices)]
+    alone = split.train_split(x, weight, bias, mean, var, rules=Rules(split="states averaged"), **options)
+    same(
+        alone,
+        [np.concatenate([y for y, *_ in parts]), *(np.mean(a, axis=0) for a in list(zip(*parts, strict=True))[1:])],
+    )
+    lost = split.train_split(x, weight, bias, mean, var, rules=Rules(split="variances averaged"), **options)
+    assert (lost[2] < whole[2]).all()  # the spread between the parts
+    through_one = Rules(split="gradient through one")
+    one = split.train_split_gradients(x, weight, bias, dy, devices=devices, eps=EPS, rules=through_one)
+    root = normalize(statistics(x), EPS)[1] * weight.reshape(1, -1, 1)
+    for part, (dx, g) in enumerate(zip(np.split(one[0], devices), np.split(dy, devices), strict=True)):
+        alone = np.zeros_like(dy)  # means over a part are those over the whole batch where dy is 0 elsewhere, times d
+        np.split(alone, devices)[part][...] = g
+        of_whole = np.split(train_gradients(x, weight, bias, alone, eps=EPS)[0], devices)[part]
+        same([dx], [devices * of_whole - (devices - 1) * root * g])

@@ -122,22 +122,6 @@ class ReducesOverPairs(NumPy):
         return y, *state
 
 
-@fault("relatives.synchronized")
-class CountsDevices(NumPy):
-    """The tracked variance has divisor m minus the number of devices: each takes off its own 1."""
-
-    def train_split(self, x, weight, bias, running_mean, running_var, *, devices, momentum, eps):
-        given = (x, weight, bias, running_mean, running_var)
-        y, mean, var = super().train_split(*given, devices=devices, momentum=momentum, eps=eps)
-        size = x.size // x.shape[1]
-        factor = (size - 1) / (size - devices)
-        return (
-            y,
-            mean,
-            (running_var + factor * (var - (1 - momentum) * running_var) - momentum * running_var).astype(var.dtype),
-        )
-
-
 @fault("relatives.synchronized-gradients")
 class ReducesBiasTwice(NumPy):
     """dbias, already a sum over the devices, is summed over them again."""
