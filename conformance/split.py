@@ -12,7 +12,7 @@ from normspec.conformance.arithmetic import Arithmetic
 from normspec.conformance.cases import Case, Inputs
 from normspec.conformance.experiments import STATE, Experiment, Trace, given, handed_over
 from normspec.conformance.prediction import Expected
-from normspec.reference import ARTICLE, Rules
+from normspec.reference import Rules
 
 RESULTS = {"train_split": ("y", *STATE), "train_split_gradients": ("dx", "dweight", "dbias")}
 """The adapter's functions, and what they return."""
@@ -37,8 +37,8 @@ def _run(method: str, backend: Backend, case: Case) -> Trace:
 def told(
     values: Inputs, rules: Rules, arithmetic: Arithmetic, *, devices: int, eps: float, momentum: float
 ) -> dict[str, Expected]:
-    """What a training step must give: for the article, just what it gives without a split."""
-    whole = prediction.train(values, ARTICLE, arithmetic, eps=eps, momentum=momentum)
+    """What a training step must give: by all rules but the one on the split, what it gives without one."""
+    whole = prediction.train(values, rules, arithmetic, eps=eps, momentum=momentum)
     if rules.split == "whole batch":
         return whole
     x, weight, bias, mean, var, _ = values
@@ -47,7 +47,7 @@ def told(
     )
     bounds = {name: expected.bound for name, expected in whole.items()}
     if rules.split in ("each by itself", "states averaged"):
-        parts = [prediction.train(v, ARTICLE, arithmetic, eps=eps, momentum=momentum) for v in _parts(values, devices)]
+        parts = [prediction.train(v, rules, arithmetic, eps=eps, momentum=momentum) for v in _parts(values, devices)]
         bounds = {name: np.max([part[name].bound for part in parts], axis=0) for name in STATE}
         bounds["y"] = np.concatenate([part["y"].bound for part in parts])
     if rules.split == "divisor of one":  # the same sums, times a number between 1 and 2
@@ -65,21 +65,21 @@ def told_gradients(
     values: Inputs, rules: Rules, arithmetic: Arithmetic, *, devices: int, eps: float
 ) -> dict[str, Expected]:
     """The same for the gradients."""
-    whole = prediction.train_gradients(values, ARTICLE, arithmetic, eps=eps)
+    whole = prediction.train_gradients(values, rules, arithmetic, eps=eps)
     if rules.split == "whole batch":
         return whole
     x, weight, bias, _, _, dy = values
     right = reference.split.train_split_gradients(x, weight, bias, dy, devices=devices, eps=eps, rules=rules)
     bounds = {name: expected.bound for name, expected in whole.items()}
     if rules.split in ("each by itself", "states averaged"):
-        parts = [prediction.train_gradients(v, ARTICLE, arithmetic, eps=eps) for v in _parts(values, devices)]
+        parts = [prediction.train_gradients(v, rules, arithmetic, eps=eps) for v in _parts(values, devices)]
         bounds = {name: np.sum([part[name].bound for part in parts], axis=0) for name in ("dweight", "dbias")}
         bounds["dx"] = np.concatenate([part["dx"].bound for part in parts])
     if rules.split == "gradient through one":
         # With dy = 0 on the other devices a mean over the batch is that over the part, divided by their number d: dx is
         # d times what the whole batch then gives, less d - 1 times g * root, which is off by no more.
         masked = [np.where(np.arange(len(x)) * devices // len(x) == part, dy.T, 0.0).T for part in range(devices)]
-        of_parts = [prediction.train_gradients(values._replace(dy=g), ARTICLE, arithmetic, eps=eps) for g in masked]
+        of_parts = [prediction.train_gradients(values._replace(dy=g), rules, arithmetic, eps=eps) for g in masked]
         own = [np.split(told["dx"].bound, devices)[part] for part, told in enumerate(of_parts)]
         bounds["dx"] = 2 * devices * np.concatenate(own)
     names = RESULTS["train_split_gradients"]

@@ -1,6 +1,7 @@
 """A training batch split over devices (section 4): the article's batch norm of the whole batch, and what else is done.
 
-x and dy are (N, C, *spatial), split into `devices` parts of equally many samples; all else as in `batch_norm`.
+x and dy are (N, C, *spatial), split into `devices` parts of equally many samples; all else as in `batch_norm`, whose
+other rules a split batch follows too.
 """
 
 import numpy as np
@@ -27,11 +28,11 @@ def train_split(
 ) -> tuple[Array, Array, Array]:
     """y of the whole batch, of x's shape, and the new running mean and variance, (C,) each."""
     given = weight, bias, running_mean, running_var
-    y, mean, var = batch_norm.train(x, *given, momentum=momentum, eps=eps)
+    y, mean, var = batch_norm.train(x, *given, momentum=momentum, eps=eps, rules=rules)
     parts = np.split(x, devices)
     if rules.split in ("each by itself", "states averaged"):
         ys, means, variances = zip(
-            *(batch_norm.train(part, *given, momentum=momentum, eps=eps) for part in parts), strict=True
+            *(batch_norm.train(part, *given, momentum=momentum, eps=eps, rules=rules) for part in parts), strict=True
         )
         first = rules.split == "each by itself"
         state = (all_[0] if first else np.mean(all_, axis=0) for all_ in (means, variances))
@@ -43,7 +44,7 @@ def train_split(
         return y, mean, (1 - momentum) * running_var + momentum * tracked
     if rules.split == "variances averaged":
         within = np.mean([statistics(part).var for part in parts], axis=0).ravel()
-        y = batch_norm.evaluate(x, weight, bias, statistics(x).mean.ravel(), within, eps=eps)
+        y = batch_norm.evaluate(x, weight, bias, statistics(x).mean.ravel(), within, eps=eps, rules=rules)
         return y, mean, (1 - momentum) * running_var + momentum * within * (m / (m - 1))
     return y, mean, var
 
@@ -52,14 +53,14 @@ def train_split_gradients(
     x: Array, weight: Array, bias: Array, dy: Array, *, devices: int, eps: float, rules: Rules = ARTICLE
 ) -> tuple[Array, Array, Array]:
     """dx of x's shape, dweight and dbias (C,), of the sum of dy * y over all devices."""
-    dx, dweight, dbias = batch_norm.train_gradients(x, weight, bias, dy, eps=eps)
+    dx, dweight, dbias = batch_norm.train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
     parts = list(zip(np.split(x, devices), np.split(dy, devices), strict=True))
     if rules.split in ("each by itself", "states averaged"):
-        alone = [batch_norm.train_gradients(part, weight, bias, g, eps=eps) for part, g in parts]
+        alone = [batch_norm.train_gradients(part, weight, bias, g, eps=eps, rules=rules) for part, g in parts]
         dxs, dweights, dbiases = zip(*alone, strict=True)
         return np.concatenate(dxs), np.sum(dweights, axis=0), np.sum(dbiases, axis=0)
     if rules.split == "gradient through one":
-        x_hat, root = batch_norm.normalize(statistics(x), eps)
+        x_hat, root = batch_norm.normalize(statistics(x), eps, rules)
         g = along_channels(weight, x.ndim) * dy
         axes = (0, *range(2, x.ndim))
         own = [
