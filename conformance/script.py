@@ -141,7 +141,7 @@ def _text(check: Check, calls: list[Call], of_layer: Mapping[str, Expected], aga
             parts.append(_call(number, made, check.dtype))
         else:
             told_of = {name: of_layer[name] for name in names[number - 1] if name in of_layer}
-            parts.append(_layer_call(number, made, told_of, _layer_name(calls[:number])))
+            parts.append(_layer_call(made, told_of, calls[:number]))
     parts.append("raise SystemExit(1 if spec_worst > 1 else 0)")
     return "\n\n".join(parts) + "\n"
 
@@ -182,6 +182,22 @@ def spec_call(function, *arrays, **options):
             if isinstance(result, spec_np.ndarray) and spec_np.may_share_memory(result, array):
                 spec_wrong(f"a result shares memory with argument {number}")
     return results
+
+
+spec_states = {}
+
+
+def spec_held(layer, state, channels, after):
+    """Print what a layer holds; look at its shapes, and whether only training has moved the running statistics."""
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        held = spec_np.array(state[name], dtype=float)
+        print(f"{name}: {held.tolist()}")
+        if held.shape != (channels,):
+            spec_wrong(f"{name} has shape {held.shape}, expected {(channels,)}")
+        before = spec_states.get((layer, name), held)
+        if (name in ("weight", "bias") or after == "evaluate") and held.tobytes() != before.tobytes():
+            spec_wrong(f"{after} changes {name}")
+        spec_states[layer, name] = held
 
 
 def spec_compare(name, got, expected, bound, dtype):
@@ -270,18 +286,28 @@ def _call(number: int, made: Call, dtype: str) -> str:
     return "\n".join(lines)
 
 
-def _layer_call(number: int, made: Call, expected: Mapping[str, Expected], new: str) -> str:
-    """The source of one call of a layer, or of that which makes the `new` one, and of what is right."""
+def _layer_call(made: Call, expected: Mapping[str, Expected], so_far: Sequence[Call]) -> str:
+    """The source of one call of a layer, or of that which makes one, and of the comparison with what is right.
+
+    `so_far` are all calls up to this one.
+    """
     if made.method == "layer":
-        return f"{new} = adapter.layer(\n{_arguments(made)}\n)"
+        return f"{_layer_name(so_far)} = adapter.layer(\n{_arguments(made)}\n)"
     lines = [
-        f"print({f'call {number}: {made.target}.{made.method}'!r})",
+        f"print({f'call {len(so_far)}: {made.target}.{made.method}'!r})",
         f"results = {made.target}.{made.method}({_arguments(made).strip()})",
     ]
     for name, right in expected.items():
         got = f"results[{name.split('@')[0].split()[0]!r}]" if made.method == "state" else "results"
         lines.append(_compare(name, got, right, f"{got}.dtype.name", literal=False))
-    return "\n".join([*lines, *([] if expected else ["print(results)"])])
+    if not expected and made.method == "state":
+        channels = [call.arguments[0] for call in so_far if call.method == "layer"]
+        own = 0 if made.target == "layer" else int(made.target.rpartition("_")[2]) - 1
+        done = [call.method for call in so_far if call.target == made.target and call.method != "state"]
+        lines.append(f"spec_held({made.target!r}, results, {channels[own]!r}, {(done or ['layer'])[-1]!r})")
+    elif not expected:
+        lines.append("print(results)")
+    return "\n".join(lines)
 
 
 def _arguments(made: Call) -> str:

@@ -129,3 +129,16 @@ class OneWeightAGroup(Plain):
         x_hat = (rows - rows.mean(2, keepdims=True)) / np.sqrt(rows.var(2, keepdims=True) + eps)
         weight, bias = (a.reshape(1, -1, *[1] * (x.ndim - 2)) for a in (weight[channel // size * size], bias))
         return (x_hat.reshape(x.shape) * weight + bias).astype(x.dtype)
+
+
+class FoldsItsParameters(Plain):
+    def layer(self, num_features, *, ndim, dtype, **options):
+        return FoldingLayer(Plain(), num_features, "float64" if dtype == "float64" else "float32", **options)
+
+
+class FoldingLayer(Layer):
+    def evaluate(self, x):
+        y = super().evaluate(x)
+        folded = self.values["weight"] / np.sqrt(self.values["running_var"] + np.float32(self.eps))
+        self.values["weight"] = folded.astype(self.values["weight"].dtype)
+        return y
