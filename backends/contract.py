@@ -141,6 +141,33 @@ class AfterLinear(Protocol):
         """du, dw, db, dweight and dbias."""
 
 
+class Synchronized(Protocol):
+    """Optional: a training step whose batch is split over several devices, as data-parallel training does.
+
+    The batch axis is split evenly, `devices` consecutive parts of x for as many devices; where there are fewer, raise
+    NotImplementedError. PyTorch's SyncBatchNorm runs on GPUs alone, one each, and so is not in our adapter.
+    """
+
+    def train_split(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        devices: int,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        """y of the whole batch, in x's order, and the new running mean and variance, the same on every device."""
+
+    def train_split_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, devices: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """dx in x's order, dweight and dbias of the sum of dy * y over all devices."""
+
+
 class WeightNorm(Protocol):
     """Optional: the reparametrization of weights, v of (units, ...) and g of (units,)."""
 

@@ -1,15 +1,21 @@
 """JAX has no batch norm, but its normalization: `jax.nn.standardize` with its defaults, around it what a user adds."""
 
+import os
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jax import Array as JaxArray
 from jax import numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+with suppress(AttributeError, RuntimeError):  # a JAX without the option, or one that has started: then with what it has
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", 4)  # type: ignore[no-untyped-call]  # a batch can be split over them
 jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # without it JAX computes float64 in float32
 
 
@@ -78,6 +84,16 @@ def _linear_norm(u: Any, w: Any, b: Any, weight: Any, bias: Any, eps: Any) -> An
 
 def _linear_norm_gradients(u: Any, w: Any, b: Any, weight: Any, bias: Any, dy: Any, eps: Any) -> Any:
     return jax.vjp(lambda u, w, b, weight, bias: _linear_norm(u, w, b, weight, bias, eps), u, w, b, weight, bias)[1](dy)
+
+
+def _placed(arrays: tuple[Array, ...], of_batch: tuple[int, ...], devices: int) -> list[JaxArray]:
+    """Arrays on a mesh of so many devices: those of the batch, by position, split along it, the others on every one."""
+    found = jax.devices()
+    if len(found) < devices:
+        raise NotImplementedError(f"a batch split over {devices} devices needs as many, and JAX has {len(found)}")
+    mesh = Mesh(np.array(found[:devices]), ("batch",))
+    split, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["batch"], []))  # type: ignore[no-untyped-call]
+    return [jax.device_put(a, split if i in of_batch else everywhere) for i, a in enumerate(arrays)]
 
 
 def _arrays(results: Any) -> Any:
@@ -228,3 +244,28 @@ class JaxJit(Jax):
 
     def _function(self, function: Any) -> Any:
         return self._compiled[function]
+
+    def train_split(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        devices: int,
+        momentum: float,
+        eps: float,
+    ) -> Any:
+        """The same compiled function, x sharded along the batch: XLA splits it and adds up over the devices.
+
+        This is what JAX's users do, who write no collectives where `jax.jit` meets sharded arrays.
+        """
+        given = _placed((x, weight, bias, running_mean, running_var), (0,), devices)
+        return _arrays(self._function(_train)(*given, momentum, eps))
+
+    def train_split_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, devices: int, eps: float
+    ) -> Any:
+        given = _placed((x, weight, bias, dy), (0, 3), devices)
+        return _arrays(self._function(_train_gradients)(*given, eps))

@@ -25,6 +25,17 @@ def _moments(x: Array) -> tuple[Array, Array, Array]:
     return centered, mean.ravel(), np.square(centered).mean(axes)
 
 
+def _merged(parts: list[Array]) -> tuple[Array, Array, int]:
+    """Mean and biased variance of a batch in parts, from those of each, and its count (Chan, Golub & LeVeque 1983)."""
+    sizes = [part.size // part.shape[1] for part in parts]
+    means, variances = zip(*(_moments(part)[1:] for part in parts), strict=True)
+    total = sum(sizes)
+    shares = [size / total for size in sizes]
+    mean = sum(share * m for share, m in zip(shares, means, strict=True))
+    between = (var + np.square(m - mean) for var, m in zip(variances, means, strict=True))
+    return mean, sum(share * v for share, v in zip(shares, between, strict=True)), total
+
+
 def _last(x: Array, weight: Array) -> tuple[int, ...]:
     """The axes of x that weight has."""
     return tuple(range(x.ndim - weight.ndim, x.ndim))
@@ -164,6 +175,42 @@ class NumPy:
         x_hat = (x - _per_channel(running_mean, x.ndim)) * _per_channel(root, x.ndim)
         dx = wide_dy * _per_channel(weight * root, x.ndim)
         return dx.astype(x.dtype, copy=False), (wide_dy * x_hat).sum(axes), wide_dy.sum(axes)
+
+    def train_split(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        running_mean: Array,
+        running_var: Array,
+        *,
+        devices: int,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:
+        parts = np.split(_wide(x), devices)
+        mean, var, size = _merged(parts)
+        shown = [self.evaluate(part, weight, bias, mean, var, eps=eps) for part in parts]
+        sample_var = var * (size / (size - 1))
+        return (
+            np.concatenate(shown).astype(x.dtype, copy=False),
+            running_mean + momentum * (mean - running_mean),
+            running_var + momentum * (sample_var - running_var),
+        )
+
+    def train_split_gradients(
+        self, x: Array, weight: Array, bias: Array, dy: Array, *, devices: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        parts, dys = np.split(_wide(x), devices), np.split(_wide(dy), devices)
+        mean, var, size = _merged(parts)
+        root, axes = 1 / np.sqrt(var + eps), (0, *range(2, x.ndim))
+        x_hats = [(part - _per_channel(mean, x.ndim)) * _per_channel(root, x.ndim) for part in parts]
+        dweight = sum((g * x_hat).sum(axes) for g, x_hat in zip(dys, x_hats, strict=True))
+        dbias = sum(g.sum(axes) for g in dys)
+        of_mean, of_var = (_per_channel(total / size, x.ndim) for total in (dbias, dweight))
+        scale = _per_channel(weight * root, x.ndim)
+        dx = [scale * (g - of_mean - x_hat * of_var) for g, x_hat in zip(dys, x_hats, strict=True)]
+        return np.concatenate(dx).astype(x.dtype, copy=False), dweight, dbias
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
         x_hat, _ = _standardized(_wide(x), _last(x, weight), eps)

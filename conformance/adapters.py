@@ -303,9 +303,13 @@ def _applies(versions: str, version: str) -> bool:
 
 
 def call(
-    function: Callable[..., Any], names: Sequence[str], shapes: Sequence[tuple[int, ...]], *args: Any, **options: Any
+    function: Callable[..., Any],
+    names: Sequence[str],
+    shapes: Sequence[tuple[int, ...] | None],
+    *args: Any,
+    **options: Any,
 ) -> list[AnyArray]:
-    """What `function` returns, as one array for each of `names`, of the `shapes` expected.
+    """What `function` returns, as one array for each of `names`, of the `shapes` expected; None stands for any.
 
     Raises NotOffered where the backend says so, Crashed where it raises or returns something else.
     """
@@ -323,11 +327,9 @@ def call(
         raise Crashed(f"{where} returned {described(returned)}; expected {_expected(names)}", refusal=False)
     for name, shape, result in zip(names, shapes, results, strict=True):
         if not isinstance(result, np.ndarray):
-            raise Crashed(
-                f"{where} returned {described(result)} for {name}; expected a NumPy array of shape {shape}",
-                refusal=False,
-            )
-        if result.shape != shape:
+            array = "a NumPy array" if shape is None else f"a NumPy array of shape {shape}"
+            raise Crashed(f"{where} returned {described(result)} for {name}; expected {array}", refusal=False)
+        if shape is not None and result.shape != shape:
             raise Crashed(f"{where} returned {name} of shape {result.shape}; expected {shape}", refusal=False)
         if result.dtype not in [numpy_dtype(d) for d in DTYPES]:
             raise Crashed(f"{where} returned {name} of dtype {result.dtype}; expected a float dtype", refusal=False)

@@ -20,6 +20,8 @@ class Reason(IntEnum):
     """Its own choice is wrong in a way without a name, or is what a rival of another claim does."""
     START = auto()
     """A new layer holds other values."""
+    SWITCHED = auto()
+    """The modes of a layer differ in more than their statistics, or it holds arrays of other shapes."""
     SHAPED = auto()
     """Shape, dtype or layout in memory make a difference."""
     LAYER = auto()
@@ -52,6 +54,8 @@ _UNRELIABLE = (
 _SHAPED = ("hygiene.dtype-shape", "hygiene.layouts", "hygiene.every-shape")
 """Claims that make few demands on what a result is, in the order in which they are read."""
 _STARTS = ("affine.defaults", "running.initial")
+_USED = ("usage.mode-switch", "usage.one-per-channel")
+"""Claims on a layer in use, without formulas of their own."""
 _DEFAULTS = ("normalize.eps-default", "running.momentum-default")
 _RIVALS = {rival.name for claim in CLAIMS.values() for rival in claim.rivals}
 
@@ -93,6 +97,8 @@ def _reason(claim: str, verdicts: Mapping[str, Verdict]) -> Reason:
         return Reason.VALUE
     if claim in _STARTS:
         return Reason.START
+    if claim in _USED and rival in own:
+        return Reason.LATER if any(_of_operation(c, verdicts) for c in CLAIMS[claim].follows) else Reason.SWITCHED
     if rival in own and own[rival].change:
         return Reason.LATER if _follows(claim, verdicts) else Reason.NAMED
     if rival in GRADE_NAMES:  # says nothing of what fails altogether
@@ -122,6 +128,14 @@ def _of_failure(claim: str, verdicts: Mapping[str, Verdict], *, formula: bool) -
 
 def _fails(claim: str, verdicts: Mapping[str, Verdict]) -> bool:
     return claim in verdicts and verdicts[claim].kind == Kind.FAILS
+
+
+def _of_operation(claim: str, verdicts: Mapping[str, Verdict]) -> bool:
+    """Whether a claim is refused for what the operation does, without a layer."""
+    if claim not in verdicts or verdicts[claim].kind not in (Kind.DEVIATES, Kind.FAILS):
+        return False
+    seen = verdicts[claim].counterexample
+    return seen is None or seen.experiment != LAYER.name
 
 
 def _follows(claim: str, verdicts: Mapping[str, Verdict]) -> bool:

@@ -25,7 +25,7 @@ class Case:
     handed over. layout: of x in memory, and of dy unless dy_layout gives another. parameters: "any" weight and bias,
     "unit" (1 and 0), or the pair that undoes the normalization. steps: batches in a row, where a layer is trained or a
     batch repeated. groups: of channels, in group norm. trailing: how many of the last axes layer norm runs over; 0 for
-    all but the first. center, deviation: what generalized batch norm is asked for.
+    all but the first. center, deviation: what generalized batch norm is asked for. devices: that share a split batch.
     """
 
     dtype: str
@@ -44,6 +44,7 @@ class Case:
     trailing: int = 0
     center: str = "mean"
     deviation: str = "standard"
+    devices: int = 1
 
     def __repr__(self) -> str:
         """One line that rebuilds the case; what has its default is left out."""
@@ -75,7 +76,10 @@ class Inputs(NamedTuple):
 def inputs(case: Case) -> Inputs:
     """The arrays that follow from a case: x and dy of its shape, the others (C,)."""
     random = np.random.RandomState(case.seed)  # its stream is frozen for good, unlike that of newer generators
-    made = _exact(case, random) if case.data.startswith("exact") else _general(case, random)
+    if case.data.startswith("every batch"):
+        made = _every_batch(case, random)
+    else:
+        made = _exact(case, random) if case.data.startswith("exact") else _general(case, random)
     x, weight, bias, mean, var, dy = made
     if case.parameters == "unit":
         weight, bias = np.ones_like(weight), np.zeros_like(bias)
@@ -132,6 +136,23 @@ def _exact(case: Case, random: np.random.RandomState) -> tuple[Array, ...]:
     dy = random.choice([-2.0, -1.0, 0.0, 1.0, 3.0], case.shape)
     dy.flat[0] = 2.0 if dy.flat[-1] != 2.0 else 1.0
     return x, weight, bias, mean, var, dy
+
+
+# -- all batches from a population ------------------------------------------------------------------------------------
+
+
+def population(case: Case) -> Array:
+    """The K different values from which a case "every batch of m from K" draws: integers, times its scale."""
+    values = np.random.RandomState(case.seed).permutation(np.arange(-4, 6))[: int(case.data.split()[-1])]
+    return case.scale * values.astype(np.float64)
+
+
+def _every_batch(case: Case, random: np.random.RandomState) -> tuple[Array, ...]:
+    """Each of the K^m batches of m values, drawn with replacement, as a channel; nothing tracked before."""
+    values, (size, channels) = population(case), case.shape
+    x = values[np.indices([len(values)] * size).reshape(size, channels)]
+    none = np.zeros(channels)
+    return x, none + 1, none, none, none, random.choice([-1.0, 1.0, 3.0], case.shape)
 
 
 # -- general data -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from normspec.conformance.experiments import (
     CUMULATIVE,
     EVALUATE,
     EVALUATE_GRADIENTS,
+    EVERY_BATCH,
     FRESH,
     LAYER,
     MOMENTS,
@@ -222,6 +223,7 @@ _ROOTS = {
     COUPLING.name: _TRAINING,
     REGROUPED.name: ((EVALUATE, "y"),),
     REPEATED.name: _STATE_OF,
+    EVERY_BATCH.name: (*_TRAINING, *_STATE_OF),
     CUMULATIVE.name: tuple((LAYER, name) for name in STATE),
     FRESH.name: ((LAYER, "evaluation"),),
 }

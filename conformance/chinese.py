@@ -83,6 +83,7 @@ CHINESE: Mapping[str, str] = {
     "relatives.instance-norm-tracked": "带移动统计量的实例归一化，"
     "累积的是各样本均值的平均和各样本方差（除以 n - 1）的平均；评估时使用它们。",
     "relatives.synchronized": "一个批次拆到多个设备上时，用整个批次的统计量归一化；m 是所有设备上的总数。",
+    "relatives.synchronized-gradients": "dx 流经所有设备上整个批次的统计量；dweight 和 dbias 要对所有设备求和。",
     # -- hygiene -------------------------------------------------------------------------------------------------------
     "hygiene.inputs-unwritten": "传入的数组一概不得改写：文章自己的函数要靠调用者先复制一份，而一个库不能这样要求。",
     "hygiene.no-alias": "返回值不与输入或状态共用内存，以后的调用也不会改动先前的结果。",

@@ -22,6 +22,7 @@ _NUMBERS: Mapping[str, Callable[[Case], float]] = {
 _DATA = "data {}"
 _WORDS: Mapping[str, Callable[[Case], Any]] = {
     "{} axes": lambda case: len(case.shape),
+    "{} devices": lambda case: case.devices,
     "x {} in memory": lambda case: case.layout,
     "dy {} in memory": lambda case: case.dy_layout or case.layout,
     _DATA: lambda case: case.data.split(" at ")[0].split()[0] if case.data.startswith("exact") else case.data,

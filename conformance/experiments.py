@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normspec import reference
-from normspec.conformance import prediction
+from normspec.conformance import bounds, prediction
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, call, called, described, text, told
-from normspec.conformance.arithmetic import Arithmetic, parameter_dtype
+from normspec.conformance.arithmetic import GRADES, REFERENCE, Arithmetic, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs, inputs, laid_out
 from normspec.conformance.memory import kept_by_size
 from normspec.conformance.prediction import Expected
@@ -31,6 +31,7 @@ OPERATIONS: Mapping[str, Rules] = {
     "l1 batch norm": relatives.L1,
     "generalized batch norm": relatives.GENERALIZED,
     "linear norm": ARTICLE,
+    "train split": ARTICLE,
 }
 """The rules of every operation, by name."""
 Trace = Mapping[str, NDArray[Any]]
@@ -243,6 +244,63 @@ def _predict_repeated(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace
 REPEATED = Experiment("one batch repeated", _observe_repeated, _predict_repeated)
 
 
+def _averaged(values: Array, bound: Array) -> Expected:
+    """The mean over all channels; a sum of float64 numbers on both sides."""
+    added = bounds.growth(values.size, GRADES["float64"][0]) * abs(values).mean()
+    return Expected(values.mean(keepdims=True), bound.mean(keepdims=True) + added)
+
+
+def _scatter(values: Array, bound: Array) -> Expected:
+    """The variance over all channels. Values off by e change it by 2 mean((v - mean) e) + var(e)."""
+    deviation = values - values.mean()
+    moved = 2 * (abs(deviation) * bound).mean(keepdims=True) + np.square(bound).mean(keepdims=True)
+    added = bounds.growth(values.size, GRADES["float64"][0]) * np.square(abs(values) + abs(values.mean())).mean()
+    return Expected(np.square(deviation).mean(keepdims=True), moved + 4 * added)
+
+
+def _variance_behind(case: Case, y: Array, bound: Array) -> tuple[Array, Array]:
+    """The variance that normalized each channel, read out of the spread of y: s = v / (v + eps) where weight is 1.
+
+    s is off by as much as in `MOMENTS`, and by float64's rounding; v = eps s / (1 - s) grows with it.
+    """
+    _, spread = _standardized(case, y)
+    reach = bound.max(0)
+    moved = 4 * reach * np.sqrt(spread) + 4 * reach**2 + bounds.growth(len(y), GRADES["float64"][0]) * (1 + spread)
+
+    def behind(spread: Array) -> Array:
+        return case.eps * spread / np.maximum(1 - spread, 0)
+
+    v, low, high = behind(spread), behind(np.maximum(spread - moved, 0)), behind(spread + moved)
+    return v, np.maximum(high - v, v - low) + 8 * REFERENCE * v
+
+
+def _averages(case: Case, y: Expected, mean: Expected, var: Expected) -> dict[str, Expected]:
+    """Over all batches, each a channel. The state was 0, so that what is tracked of a batch comes with momentum."""
+    means, variances = (Expected(value / case.momentum, bound / case.momentum) for value, bound in (mean, var))
+    return {
+        "mean of means": _averaged(*means),
+        "variance of means": _scatter(*means),
+        "mean of variances": _averaged(*variances),
+        "mean of m-variances": _averaged(*_variance_behind(case, *y)),
+    }
+
+
+@np.errstate(all="ignore")
+def _observe_every_batch(backend: Backend, case: Case) -> Trace:
+    got = run_train(backend, case, given(case))
+    exact = (Expected(a.astype(np.float64), np.zeros(a.shape)) for a in (got["y"], *(got[n] for n in STATE)))
+    return {name: value for name, (value, _) in _averages(case, *exact).items()}
+
+
+@np.errstate(all="ignore")
+def _predict_every_batch(case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace) -> Mapping[str, Expected]:
+    told = _predict_train(case, rules, arithmetic, trace)
+    return _averages(case, told["y"], *(told[name] for name in STATE))
+
+
+EVERY_BATCH = Experiment("every batch from a population", _observe_every_batch, _predict_every_batch)
+
+
 # -- the layer --------------------------------------------------------------------------------------------------------
 
 
@@ -265,14 +323,14 @@ def new_layer(backend: Backend, case: Case, **options: float | None) -> Any:
     return layer
 
 
-def state_of(layer: Any, channels: int, names: tuple[str, ...] = STATE) -> dict[str, NDArray[Any]]:
-    """A copy of the layer's state."""
+def state_of(layer: Any, channels: int | None, names: tuple[str, ...] = STATE) -> dict[str, NDArray[Any]]:
+    """A copy of the layer's state: one value for each of `channels`; where that is None, of whatever shape it has."""
 
     def state() -> Any:
         held = layer.state()
         return tuple(held[name] for name in names)
 
-    held = call(state, names, [(channels,)] * len(names))
+    held = call(state, names, [None if channels is None else (channels,)] * len(names))
     return {name: array.copy() for name, array in zip(names, held, strict=True)}
 
 

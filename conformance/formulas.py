@@ -146,6 +146,8 @@ FORMULAS: Mapping[str, str] = {
     "relatives.instance-norm-tracked": _update(
         r"\frac{1}{N} \sum_n \mu_{nc}", r"\frac{1}{N} \sum_n \frac{1}{S - 1} \sum_s (x_{ncs} - \mu_{nc})^2"
     ),
+    "relatives.synchronized-gradients": rf"{_OWN_SHARES}, \quad \mathrm{{mean}}(g) = \frac{{1}}{{m}} "
+    r"\sum_k \sum_{i \in B_k} g_i, \quad \mathrm{d}\beta = \sum_k \mathrm{d}\beta_k",
     "relatives.synchronized": r"\mu_c = \frac{1}{m} \sum_{k} \sum_{n \in B_k, s} x_{ncs}, \quad "
     r"\sigma_c^2 = \frac{1}{m} \sum_{k} \sum_{n \in B_k, s} (x_{ncs} - \mu_c)^2, \quad m = \sum_k m_k",
     # -- hygiene -------------------------------------------------------------------------------------------------------
@@ -325,6 +327,16 @@ CHOICES: Mapping[Choice, str] = {
     ("bias_gradient", "averaged"): r"\mathrm{d}\beta = \frac{1}{N S} \sum_{n, s} \mathrm{d}y_{ncs}",
     ("bias_gradient", "times weight"): r"\mathrm{d}\beta = \gamma \sum_i \mathrm{d}y_i",
     ("bias_gradient", "over the batch only"): r"\mathrm{d}\beta_c = \frac{1}{S} \sum_{n, s} \mathrm{d}y_{ncs}",
+    # Devices k = 1 ... K, with the parts B_k of the batch, of m_k values each.
+    ("split", "each by itself"): r"\hat{x} = \frac{x - \mu_{B_k}}{\sqrt{\sigma_{B_k}^2 + \varepsilon}} "
+    r"\text{ on device } k",
+    ("split", "states averaged"): r"\mu_{\mathrm{run}} \leftarrow (1 - \alpha) \mu_{\mathrm{run}} + "
+    r"\alpha \frac{1}{K} \sum_k \mu_{B_k}, \quad \sigma_{\mathrm{run}}^2 \leftarrow "
+    r"(1 - \alpha) \sigma_{\mathrm{run}}^2 + \alpha \frac{1}{K} \sum_k s_{B_k}^2",
+    ("split", "divisor of one"): r"s_B^2 = \frac{m_k}{m_k - 1} \sigma_B^2",
+    ("split", "variances averaged"): r"\sigma_B^2 = \frac{1}{K} \sum_k \sigma_{B_k}^2",
+    ("split", "gradient through one"): r"\mathrm{mean}(g) = \frac{1}{m_k} \sum_{i \in B_k} g_i \text{ on device } k",
+    ("split", "gradients averaged"): r"\mathrm{d}\beta = \frac{1}{K} \sum_k \mathrm{d}\beta_k",
     ("earlier_bias", "added after"): r"y = \mathrm{BN}(W u) + b",
     ("earlier_bias", "mean held constant"): rf"\mathrm{{d}}b_c = \sum_{{n, s}} \frac{{\gamma_c}}{{{_ROOT}}} "
     r"\mathrm{d}y_{ncs}",
@@ -430,9 +442,17 @@ MISTAKES: Mapping[str, str] = {
     "one group is not layer norm": "Group norm of a single group and layer norm give different x-hat.",
     "a group a channel is not instance norm": "Group norm of a channel a group and instance norm give different x-hat.",
     "a sample alone is not instance norm": "Batch norm of one sample and instance norm give different x-hat.",
+    "evaluation gives training's result": "In evaluation y is what training gives for the same x.",
+    "stays in evaluation": "After an evaluation, training gives what evaluation gives.",
+    "evaluation changes a parameter": "weight or bias holds other values after an evaluation.",
+    "training changes a parameter": "weight or bias holds other values after a training step without an optimizer.",
+    "evaluation changes the state": "The running statistics hold other values after an evaluation.",
+    "evaluation shows in later training": "A layer that was evaluated goes on in another way than one that was not.",
+    "one for all channels": "One number stands for what should be one a channel.",
+    "one a position": "There is a value for every channel and position.",
+    "with axes beside the channels": "The arrays have more axes than one.",
     "the spread drifts": "What a layer gives has another spread than its own input and eps leave it.",
     "layers share their state": "A layer holds the running statistics of another one.",
-    "each device by itself": "Every device normalizes with the statistics of its own part.",
     "writes its input": "x or dy holds other values after the call.",
     "writes its parameters": "weight or bias holds other values after the call.",
     "writes the state it was given": "The running statistics that were handed over hold other values after the call.",

@@ -359,6 +359,8 @@ def _bystanders(apart_from: frozenset[str], evidence: Sequence[Evidence], arithm
     """Choices that show in the quantities at hand, about other fields than those given."""
     others: dict[tuple[tuple[str, object], ...], Rival] = {}
     operations = {part.experiment.operation for part in evidence}
+    if "train split" in operations:  # a split batch is still batch norm's, and follows its choices
+        operations.add("batch norm")
     for other in CLAIMS.values():
         for rival in other.rivals if other.operation in operations else ():
             if rival.change and not rival.fields & {*apart_from, "counted"}:  # how long sums end is told by long sums

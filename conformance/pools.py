@@ -467,7 +467,7 @@ rescaled = Pool(
     "rescaled",
     lambda pick, dtype: replace(_linear_cases(pick, dtype), scale=pick((8.0, 0.125, 32.0))),
     share=0.15,
-    few=6,
+    few=4,
 )
 deep = Pool(
     "deep",
@@ -483,6 +483,25 @@ deep = Pool(
     share=0.04,
 )
 
+
+# Shapes and devices: two values a channel on each at least; few, as some frameworks compile for each.
+_SPLITS = (((8, 3), 4), ((4, 2, 2), 2), ((4, 3, 2, 2), 4), ((8, 2, 3), 2), ((4, 2, 1, 2, 2), 4))
+_WIDER_SPLITS = (((32, 5), 4), ((8, 33, 2), 2), ((4, 4, 8, 8), 4), ((6, 3, 2, 2, 3), 2))
+
+
+def _exact_split(pick: Pick, dtype: str) -> Case:
+    shape, devices = pick(_SPLITS)
+    return replace(_exact_cases(pick, dtype, [shape]), devices=devices)
+
+
+def _hostile_split(pick: Pick, dtype: str) -> Case:
+    shape, devices = pick(_WIDER_SPLITS)
+    return replace(_accuracy_cases(pick, dtype), shape=shape, devices=devices)
+
+
+exact_split = Pool("exact split", _exact_split, share=0.3)
+hostile_split = Pool("hostile split", _hostile_split, share=0.3)
+
 EXACT = {
     "linear norm": linear,
     "l1 batch norm": exact_l1,
@@ -493,6 +512,7 @@ EXACT = {
     "group norm": exact_group,
     "rms norm": exact_rms,
     "weight norm": exact_weight,
+    "train split": exact_split,
 }
 """The pool of exact cases of every operation."""
 
@@ -611,6 +631,28 @@ def _edges(name: str, *shapes: tuple[int, ...]) -> Pool:
 
 single = _edges("single", (1, 3), (1, 2, 1), (1, 3, 1, 1), (1, 2, 1, 1, 1))
 empty = _edges("empty", (0, 3), (0, 2, 4), (0, 3, 2, 2), (2, 3, 0))
+
+
+def _every_batch_cases(pick: Pick, dtype: str) -> Case:
+    size, values = pick(((2, 3), (3, 3), (4, 3), (2, 4), (3, 4), (4, 4)))
+    scale = pick((1.0, 0.5, 2.0))
+    return Case(
+        dtype=dtype,
+        shape=(size, values**size),
+        data=f"every batch of {size} from {values}",
+        seed=pick(SEEDS),
+        scale=scale,
+        eps=4 * scale**2,  # near the variances, which are then read out of y as well as can be
+        momentum=0.5,
+    )
+
+
+every_batch = Pool("every batch", _every_batch_cases, share=0.2)
+
+ranks = _edges(
+    "ranks", (4, 3), (4, 1), (6, 5, 2), (6, 1, 2), (4, 3, 2, 5), (4, 1, 2, 3), (4, 5, 2, 3, 2), (4, 1, 2, 3, 2)
+)
+"""Every rank, with one channel and with an odd number of them; no product of other axes is that number."""
 
 ARTICLE_SHAPE = (2, 2, 2, 2)
 article = Pool(

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normspec import __version__
-from normspec.conformance import networks, prediction
+from normspec.conformance import networks, prediction, split
 from normspec.conformance.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.arithmetic import GRADES, parameter_dtype
 from normspec.conformance.cases import Array, Case, Inputs
@@ -37,6 +36,7 @@ NAMES = {
     "evaluate": ("y",),
     "train_gradients": ("dx", "dweight", "dbias"),
     "evaluate_gradients": ("dx", "dweight", "dbias"),
+    **split.RESULTS,
     **{r.method(gradients=g): r.results(gradients=g) for r in RELATIVES for g in (False, True)},
     "instance_norm_train": ("y", "running_mean", "running_var"),
     "instance_norm_evaluate": ("y",),
@@ -48,7 +48,7 @@ LARGEST = 5_000
 
 
 class Call(NamedTuple):
-    """One recorded call: on "adapter" or "layer", with copies of its arguments."""
+    """One recorded call: on "adapter", on "layer" or on another layer by name, with copies of its arguments."""
 
     target: str
     method: str
@@ -70,9 +70,15 @@ class Recorder:
         def recorded(*arguments: Any, **options: Any) -> Any:
             self._calls.append(Call(self._target, name, tuple(map(_copied, arguments)), options))
             result = value(*arguments, **options)
-            return Recorder(result, self._calls, "layer") if name == "layer" else result
+            return Recorder(result, self._calls, _layer_name(self._calls)) if name == "layer" else result
 
         return recorded
+
+
+def _layer_name(calls: Sequence[Call]) -> str:
+    """What the layer is called that the last of these calls has made."""
+    made = sum(call.method == "layer" for call in calls)
+    return "layer" if made == 1 else f"layer_{made}"
 
 
 def write(folder: Path, check: Check, again: str) -> Path | None:
@@ -85,11 +91,7 @@ def write(folder: Path, check: Check, again: str) -> Path | None:
         trace = check.replay.run(
             replace(check.backend, adapter=Recorder(check.backend.adapter, calls)), check.replay.case
         )
-    if (
-        _several_layers(calls)
-        or not calls
-        or sum(a.size for c in calls for a in c.arguments if isinstance(a, np.ndarray)) > LARGEST
-    ):
+    if not calls or sum(a.size for c in calls for a in c.arguments if isinstance(a, np.ndarray)) > LARGEST:
         return None
     name = re.sub(r"\W+", "_", f"{check.claim.id}_{check.backend.name}_{check.dtype}")
     path = folder / f"{name}.py"
@@ -97,11 +99,6 @@ def write(folder: Path, check: Check, again: str) -> Path | None:
     right = _expected_of_layer(check.replay, trace, check.dtype)
     path.write_text(_text(check, calls, right, again), encoding="utf-8")
     return path
-
-
-def _several_layers(calls: Sequence[Call]) -> bool:
-    """Whether layers are made one after the other, to be used together: a script knows one at a time."""
-    return any(a.method == b.method == "layer" for a, b in pairwise(calls))
 
 
 def _copied(argument: Any) -> Any:
@@ -149,7 +146,7 @@ def _text(check: Check, calls: list[Call], of_layer: Mapping[str, Expected], aga
             parts.append(_call(number, made, check.dtype))
         else:
             told_of = {name: of_layer[name] for name in names[number - 1] if name in of_layer}
-            parts.append(_layer_call(number, made, told_of))
+            parts.append(_layer_call(made, told_of, calls[:number]))
     parts.append("raise SystemExit(1 if spec_worst > 1 else 0)")
     return "\n\n".join(parts) + "\n"
 
@@ -190,6 +187,22 @@ def spec_call(function, *arrays, **options):
             if isinstance(result, spec_np.ndarray) and spec_np.may_share_memory(result, array):
                 spec_wrong(f"a result shares memory with argument {number}")
     return results
+
+
+spec_states = {}
+
+
+def spec_held(layer, state, channels, after):
+    """Print what a layer holds; look at its shapes, and whether only training has moved the running statistics."""
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        held = spec_np.array(state[name], dtype=float)
+        print(f"{name}: {held.tolist()}")
+        if held.shape != (channels,):
+            spec_wrong(f"{name} has shape {held.shape}, expected {(channels,)}")
+        before = spec_states.get((layer, name), held)
+        if (name in ("weight", "bias") or after == "evaluate") and held.tobytes() != before.tobytes():
+            spec_wrong(f"{after} changes {name}")
+        spec_states[layer, name] = held
 
 
 def spec_compare(name, got, expected, bound, dtype):
@@ -279,18 +292,28 @@ def _call(number: int, made: Call, dtype: str) -> str:
     return "\n".join(lines)
 
 
-def _layer_call(number: int, made: Call, expected: Mapping[str, Expected]) -> str:
-    """The source of one call of a layer, or of that which makes it, and of the comparison with what is right."""
+def _layer_call(made: Call, expected: Mapping[str, Expected], so_far: Sequence[Call]) -> str:
+    """The source of one call of a layer, or of that which makes one, and of the comparison with what is right.
+
+    `so_far` are all calls up to this one.
+    """
     if made.method == "layer":
-        return f"layer = adapter.layer(\n{_arguments(made)}\n)"
+        return f"{_layer_name(so_far)} = adapter.layer(\n{_arguments(made)}\n)"
     lines = [
-        f"print({f'call {number}: layer.{made.method}'!r})",
-        f"results = layer.{made.method}({_arguments(made).strip()})",
+        f"print({f'call {len(so_far)}: {made.target}.{made.method}'!r})",
+        f"results = {made.target}.{made.method}({_arguments(made).strip()})",
     ]
     for name, right in expected.items():
         got = f"results[{name.split('@')[0].split()[0]!r}]" if made.method == "state" else "results"
         lines.append(_compare(name, got, right, f"{got}.dtype.name", literal=False))
-    return "\n".join([*lines, *([] if expected else ["print(results)"])])
+    if not expected and made.method == "state":
+        channels = [call.arguments[0] for call in so_far if call.method == "layer"]
+        own = 0 if made.target == "layer" else int(made.target.rpartition("_")[2]) - 1
+        done = [call.method for call in so_far if call.target == made.target and call.method != "state"]
+        lines.append(f"spec_held({made.target!r}, results, {channels[own]!r}, {(done or ['layer'])[-1]!r})")
+    elif not expected:
+        lines.append("print(results)")
+    return "\n".join(lines)
 
 
 def _arguments(made: Call) -> str:
@@ -369,13 +392,17 @@ def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:
         layer, (weight, bias, *dy) = networks.Before._make(arrays[:3]), arrays[3:]
         values = Inputs(linear(*layer), weight, bias, none, none, *(dy or [none]))
         return networks.handed_on(layer, values, ARTICLE, finest, eps=made.options["eps"], gradients=bool(dy))
-    if made.method == "train_gradients":
+    if made.method in ("train_gradients", "train_split_gradients"):
         given = Inputs._make([*arrays[:3], none, none, arrays[3]])
     else:
         given = Inputs._make([*arrays[:5], arrays[5] if len(arrays) > 5 else arrays[0]])
     tracked = made.method.startswith("instance_norm")
     method = made.method.removeprefix("instance_norm_")
-    predict: Callable[..., Mapping[str, Expected]] = getattr(prediction, method)
+    predict: Callable[..., Mapping[str, Expected]]
+    if made.method.startswith("train_split"):
+        predict = split.told if made.method == "train_split" else split.told_gradients
+    else:
+        predict = getattr(prediction, method)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns of the mean of nothing
         return predict(given, relatives.INSTANCE if tracked else ARTICLE, finest, **made.options)

@@ -40,6 +40,7 @@ from normspec.conformance.relatives import (
     run,
     told,
 )
+from normspec.conformance.split import SPLIT, SPLIT_GRADIENTS
 from normspec.reference import ARTICLE
 
 GRADIENTS = ("dx", "dweight", "dbias")
@@ -226,3 +227,17 @@ def _batch_norm_alone(backend: Backend, case: Case) -> tuple[AnyArray, list[Expe
         parts = [prediction.train(one, ARTICLE, arithmetic, eps=case.eps, momentum=case.momentum)["y"] for one in ones]
         graded.append(Expected(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
     return np.concatenate(seen), graded
+
+
+@pytest.mark.claim("relatives.synchronized")
+def test_synchronized(check: Check) -> None:
+    """Section 4: a batch split over devices is normalized, and tracked, as the whole batch that it is."""
+    check.formula(on(pools.exact_split, SPLIT, "y", *STATE), on(pools.hostile_split, SPLIT, "y", *STATE))
+
+
+@pytest.mark.claim("relatives.synchronized-gradients")
+def test_synchronized_gradients(check: Check) -> None:
+    """Section 4: its gradients, through the statistics of all devices and summed over them."""
+    check.formula(
+        on(pools.exact_split, SPLIT_GRADIENTS, *GRADIENTS), on(pools.hostile_split, SPLIT_GRADIENTS, *GRADIENTS)
+    )

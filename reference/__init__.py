@@ -1,6 +1,6 @@
 """Batch normalization and its relatives in float64, under any rules: the ground truth. NumPy only."""
 
-from normspec.reference import relatives
+from normspec.reference import relatives, split
 from normspec.reference.batch_norm import (
     Groups,
     affine_gradients,
@@ -32,6 +32,7 @@ __all__ = [
     "normalize",
     "relatives",
     "root_sensitivity",
+    "split",
     "statistics",
     "train",
     "train_gradients",

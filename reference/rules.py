@@ -66,6 +66,12 @@ class Rules:
     # Section 4: how channels are put into groups; "of that size" takes the number of groups for the size of one.
     grouping: Literal["contiguous", "interleaved", "of that size"] = "contiguous"
 
+    # Section 4: what the devices share over which a batch is split; the formulas are in `split`.
+    split: Literal[
+        "whole batch", "each by itself", "states averaged", "divisor of one", "variances averaged",
+        "gradient through one", "gradients averaged",
+    ] = "whole batch"  # fmt: skip
+
     # Section 5: the bias of a linear layer before.
     earlier_bias: Literal["cancels", "added after", "mean held constant"] = "cancels"
 

@@ -20,7 +20,7 @@ from normspec.conformance.adapters import Backend
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.claims import CLAIMS, Rival
 from normspec.conformance.experiments import OPERATIONS
-from normspec.reference import ARTICLE, Rules, linear, relatives
+from normspec.reference import ARTICLE, Rules, linear, relatives, split
 
 FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}
 """Faulty adapters by the claim and the rival that they must be blamed for."""
@@ -218,6 +218,15 @@ class RulesRelatives(RulesBackend):
         rules = self._rules("instance norm")
         y = reference.evaluate(*_wide(x, weight, bias, running_mean, running_var), eps=eps, rules=rules)
         return _rounded((y,), x)[0]
+
+    def train_split(self, x, weight, bias, running_mean, running_var, **options):
+        arrays = _wide(x, weight, bias, running_mean, running_var)
+        results = split.train_split(*arrays, rules=self._rules("train split"), **options)
+        return _rounded(results, x, running_mean, running_var)
+
+    def train_split_gradients(self, x, weight, bias, dy, **options):
+        results = split.train_split_gradients(*_wide(x, weight, bias, dy), rules=self._rules("train split"), **options)
+        return _rounded(results, x, weight, bias)
 
 
 for _claim in CLAIMS.values():
@@ -757,3 +766,115 @@ class _Sharing:
 
     def state(self):
         return self.kept.state()
+
+
+# -- section 5 ---------------------------------------------------------------------------------------------------------
+
+
+class _InLayer(NumPy):
+    """The operation as it should be, with another layer around it."""
+
+    Held: type[Layer] = Layer
+
+    def layer(self, num_features, *, ndim, dtype, **options):
+        return self.Held(num_features, np.dtype("float64" if dtype == "float64" else "float32"), **options)
+
+
+@fault("usage.mode-switch", "evaluation gives training's result")
+class NeverSwitches(_InLayer):
+    """Evaluation normalizes with the batch's statistics, and does not track them."""
+
+    class Held(Layer):
+        def evaluate(self, x):
+            state = self.running_mean, self.running_var
+            return NumPy().train(x, self.weight, self.bias, *state, momentum=0.0, eps=self.eps)[0]
+
+
+@fault("usage.mode-switch", "stays in evaluation")
+class SwitchesOnce(_InLayer):
+    """Once evaluated, the layer evaluates ever after."""
+
+    class Held(Layer):
+        evaluated = False
+
+        def train(self, x):
+            return self.evaluate(x) if self.evaluated else super().train(x)
+
+        def evaluate(self, x):
+            self.evaluated = True
+            return super().evaluate(x)
+
+
+@fault("usage.mode-switch", "evaluation changes a parameter")
+class FoldsForGood(_InLayer):
+    """Evaluation folds the statistics into weight and bias, and leaves them so."""
+
+    class Held(Layer):
+        def evaluate(self, x):
+            y = super().evaluate(x)
+            self.weight = self.weight / np.sqrt(self.running_var + self.weight.dtype.type(self.eps))
+            self.bias = self.bias - self.running_mean * self.weight
+            return y
+
+
+@fault("usage.mode-switch", "training changes a parameter")
+class DecaysItsWeight(_InLayer):
+    """Every training step takes a little off the weight."""
+
+    class Held(Layer):
+        def train(self, x):
+            y = super().train(x)
+            self.weight = self.weight * self.weight.dtype.type(0.999)
+            return y
+
+
+@fault("usage.mode-switch", "evaluation changes the state")
+class TracksInEvaluation(_InLayer):
+    """Evaluation tracks its batch as well."""
+
+    class Held(Layer):
+        def evaluate(self, x):
+            y = super().evaluate(x)
+            self.train(x)
+            return y
+
+
+@fault("usage.mode-switch", "evaluation shows in later training")
+class LowersItsMomentum(_InLayer):
+    """Every evaluation halves the momentum of the steps behind it."""
+
+    class Held(Layer):
+        def evaluate(self, x):
+            self.momentum = self.momentum and self.momentum / 2
+            return super().evaluate(x)
+
+
+@fault("usage.one-per-channel", "one for all channels")
+class OneVariance(_InLayer):
+    """A new layer has a single running variance, which the first step spreads over the channels."""
+
+    class Held(Layer):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.running_var = self.running_var[:1]
+
+
+@fault("usage.one-per-channel", "one a position")
+class TracksPositions(_InLayer):
+    """Tracks a mean for every position of a map."""
+
+    class Held(Layer):
+        def train(self, x):
+            y = super().train(x)
+            self.running_mean = x.astype(self.weight.dtype).mean(0).ravel()
+            return y
+
+
+@fault("usage.one-per-channel", "with axes beside the channels")
+class KeepsItsAxes(_InLayer):
+    """Weight is held as it is multiplied, with an axis for every axis of x."""
+
+    def layer(self, num_features, *, ndim, **options):
+        made = super().layer(num_features, ndim=ndim, **options)
+        made.weight = made.weight.reshape(1, -1, *[1] * (ndim - 2))
+        return made

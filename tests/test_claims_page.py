@@ -29,10 +29,6 @@ from normspec.reference import Rules
 ROOT = SUITE.resolve().parent
 
 UPCOMING = {
-    "relatives.synchronized",
-    "usage.mode-switch",
-    "usage.larger-batch",
-    "usage.one-per-channel",
     "why.trains-faster",
     "why.matches-dataset",
 }

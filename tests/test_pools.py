@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from normspec.conformance import pools
-from normspec.conformance.arithmetic import DTYPES, numpy_dtype
-from normspec.conformance.cases import LAYOUTS, Case, exact_spreads, inputs, laid_out, rounded
+from normspec.conformance.arithmetic import DTYPES, GRADES, numpy_dtype
+from normspec.conformance.cases import LAYOUTS, Case, exact_spreads, inputs, laid_out, population, rounded
+from normspec.conformance.experiments import EVERY_BATCH
 from normspec.conformance.pools import DEFAULT_SEED, PROFILES, Pool, draw
-from normspec.reference import statistics
+from normspec.reference import ARTICLE, statistics
 
 POOLS = {pool.name: pool for pool in vars(pools).values() if isinstance(pool, Pool)}
 PRINT_CASES = """
@@ -81,3 +82,21 @@ def test_a_layout_changes_memory_and_nothing_else(layout, dtype):
 def test_accuracy_cases_are_finite(dtype, profile):
     for case in draw(pools.accuracy, dtype, profile, DEFAULT_SEED)[:200]:
         assert all(np.isfinite(array).all() for array in inputs(case))
+
+
+def test_all_batches_from_a_population_average_to_it():
+    """What the article's formula predicts is the population's own mean, variance over m, and variance."""
+    for case in draw(pools.every_batch, "float64", PROFILES["default"], DEFAULT_SEED):
+        values, size = population(case), case.shape[0]
+        assert len({tuple(batch) for batch in inputs(case).x.T}) == len(values) ** size == case.shape[1]
+        variance = np.square(values - values.mean()).mean()
+        right = {
+            "mean of means": values.mean(),
+            "variance of means": variance / size,
+            "mean of variances": variance,
+            "mean of m-variances": variance * (size - 1) / size,
+        }
+        told = EVERY_BATCH.predict(case, ARTICLE, GRADES["float64"][0], {})
+        assert told.keys() == right.keys()
+        for name, (value, bound) in told.items():
+            assert abs(value.item() - right[name]) <= bound.item() < 1e-9 * case.scale**2

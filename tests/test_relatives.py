@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from normspec import reference
+from normspec.conformance import prediction
 from normspec.conformance import relatives as experiments
 from normspec.conformance.arithmetic import GRADES
 from normspec.conformance.cases import Case
 from normspec.conformance.experiments import OPERATIONS
 from normspec.conformance.pools import MEASURES
-from normspec.reference import relatives
+from normspec.reference import normalize, relatives, split, statistics, train, train_gradients
 from normspec.reference.rules import Rules
 
 EPS = 1e-3
@@ -40,6 +41,11 @@ def same(ours, theirs, relative, of):
     bound = experiments.told(relative, of, relative.given(of), OPERATIONS[relative.operation], FLOAT64)["y"].bound
     assert ours.shape == theirs.shape
     assert (abs(ours - theirs) <= 2 * bound).all()
+
+
+def equal(ours, theirs):
+    """The same numbers, to the last bit."""
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def by_torch(function, values, dy):
@@ -211,3 +217,32 @@ def test_a_group_has_c_over_g_channels():
     x = np.concatenate([np.zeros((1, 2, 3)), np.ones((1, 4, 3))], axis=1)
     y = relatives.group_norm(x, np.ones(6), np.zeros(6), num_groups=3, eps=EPS)
     assert not y.any()  # three groups of two channels are constant each; two groups of three would not be
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_a_split_batch_is_the_whole_batch(devices):
+    """Whatever the number of devices; rivals are what their names say."""
+    of = case((8, 3, 2))
+    values = experiments.GENERALIZED.given(of)._replace(running_mean=np.zeros(3), running_var=np.ones(3))
+    x, weight, bias, mean, var, dy = values
+    options = {"devices": devices, "momentum": 0.1, "eps": EPS}
+    whole = train(x, weight, bias, mean, var, momentum=0.1, eps=EPS)
+    equal(split.train_split(x, weight, bias, mean, var, **options), whole)
+    gradients = split.train_split_gradients(x, weight, bias, dy, devices=devices, eps=EPS)
+    equal(gradients, train_gradients(x, weight, bias, dy, eps=EPS))
+    parts = [train(part, weight, bias, mean, var, momentum=0.1, eps=EPS) for part in np.split(x, devices)]
+    alone = split.train_split(x, weight, bias, mean, var, rules=Rules(split="states averaged"), **options)
+    averaged = [np.mean(a, axis=0) for a in list(zip(*parts, strict=True))[1:]]
+    equal(alone, [np.concatenate([y for y, *_ in parts]), *averaged])
+    lost = split.train_split(x, weight, bias, mean, var, rules=Rules(split="variances averaged"), **options)
+    assert (lost[2] < whole[2]).all()  # the spread between the parts
+    through_one = Rules(split="gradient through one")
+    one = split.train_split_gradients(x, weight, bias, dy, devices=devices, eps=EPS, rules=through_one)
+    root = normalize(statistics(x), EPS)[1] * weight.reshape(1, -1, 1)
+    for part, (dx, g) in enumerate(zip(np.split(one[0], devices), np.split(dy, devices), strict=True)):
+        alone = np.zeros_like(dy)  # means over a part are those over the whole batch where dy is 0 elsewhere, times d
+        np.split(alone, devices)[part][...] = g
+        of_whole = np.split(train_gradients(x, weight, bias, alone, eps=EPS)[0], devices)[part]
+        told = prediction.train_gradients(values._replace(dy=alone), Rules(), FLOAT64, eps=EPS)["dx"]
+        bound = 2 * devices * np.split(told.bound, devices)[part]
+        assert (abs(dx - (devices * of_whole - (devices - 1) * root * g)) <= bound).all()

@@ -167,3 +167,16 @@ class TracksOneSample(Plain):
         new = seen.mean(axes).mean(0), seen.var(axes, ddof=1).mean(0)
         state = [(1 - momentum) * a + momentum * b for a, b in zip((running_mean, running_var), new, strict=True)]
         return y.astype(x.dtype), *(a.astype(running_mean.dtype) for a in state)
+
+
+class FoldsItsParameters(Plain):
+    def layer(self, num_features, *, ndim, dtype, **options):
+        return FoldingLayer(Plain(), num_features, "float64" if dtype == "float64" else "float32", **options)
+
+
+class FoldingLayer(Layer):
+    def evaluate(self, x):
+        y = super().evaluate(x)
+        folded = self.values["weight"] / np.sqrt(self.values["running_var"] + np.float32(self.eps))
+        self.values["weight"] = folded.astype(self.values["weight"].dtype)
+        return y

@@ -16,11 +16,12 @@ from faults import (
     state,
     structure,
     types,
+    usage,
 )
 from faults.registry import FAULTS, Fault
 
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
-    relatives, networks,
+    relatives, networks, usage,
 )  # fmt: skip
 __all__ = ["FAMILIES", "FAULTS", "Fault"]

@@ -172,7 +172,7 @@ class EvaluationResetsTheState(Layer):
         return y
 
 
-@fault("layer.follows-operation")
+@fault("usage.mode-switch")
 class StaysInEvaluation(Layer):
     """After an evaluation, training goes on with the running statistics."""
 
