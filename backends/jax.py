@@ -1,11 +1,13 @@
 """JAX has no batch norm, but its normalization: `jax.nn.standardize` with its defaults, around it what a user adds."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jax import Array as JaxArray
 from jax import numpy as jnp
+from jax.example_libraries import optimizers
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -67,6 +69,86 @@ def _instance_norm(x: Any, weight: Any, bias: Any, eps: Any) -> Any:
 
 def _instance_norm_gradients(x: Any, weight: Any, bias: Any, dy: Any, eps: Any) -> Any:
     return jax.vjp(lambda x, weight, bias: _instance_norm(x, weight, bias, eps), x, weight, bias)[1](dy)
+
+
+def _network(parameters: Any, state: Any, x: Any, mode: str, momentum: Any, eps: Any) -> Any:
+    """Logits, what the batch norm layers were given, and their new state; mode is "plain", "train" or "evaluate"."""
+
+    def hidden(x: Any, layer: Any) -> Any:
+        (kernel, bias, weight, shift), (mean, var) = layer
+        given = x @ kernel + bias
+        y = given
+        if mode == "train":
+            y, mean, var = _train(given, weight, shift, mean, var, momentum, eps)
+        elif mode == "evaluate":
+            y = _evaluate(given, weight, shift, mean, var, eps)
+        return jax.nn.relu(y), (given, (mean, var))
+
+    first, further, (kernel, bias) = parameters
+    x, outer = hidden(x, (first, jax.tree.map(lambda a: a[0], state)))
+    x, inner = jax.lax.scan(hidden, x, (further, jax.tree.map(lambda a: a[1:], state)))  # compiled once for all layers
+    given, state = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), outer, inner)
+    return x @ kernel + bias, given, state
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _new_network(key: Any, features: int, depth: int, width: int, classes: int) -> Any:
+    """Parameters and state: the first layer, those behind it stacked, and the last linear map."""
+    uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    keys = jax.random.split(key, depth + 1)
+    hidden = [
+        (uniform(k, (n, width), jnp.float32), jnp.zeros(width), jnp.ones(width), jnp.zeros(width))
+        for k, n in zip(keys, (features, *[width] * (depth - 1)), strict=False)
+    ]
+    last = uniform(keys[-1], (width, classes), jnp.float32), jnp.zeros(classes)
+    further = jax.tree.map(lambda *layers: jnp.stack(layers), *hidden[1:])
+    parameters = jax.tree.map(lambda a: a.astype(jnp.float32), (hidden[0], further, last))
+    return parameters, (jnp.zeros((depth, width), jnp.float32), jnp.ones((depth, width), jnp.float32))
+
+
+@partial(jax.jit, static_argnames=("mode", "epochs", "settling"))
+def _trained(
+    parameters: Any,
+    state: Any,
+    x: Any,
+    labels: Any,
+    rate: Any,
+    momentum: Any,
+    eps: Any,
+    *,
+    mode: str,
+    epochs: int,
+    settling: int,
+) -> Any:
+    """All that `train_network` returns; x is (batches, batch, features)."""
+    start, update, parameters_of = optimizers.sgd(rate)
+
+    def loss(parameters: Any, state: Any, x: Any, labels: Any) -> Any:
+        logits, _, state = _network(parameters, state, x, mode, momentum, eps)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean(), state
+
+    def step(carried: Any, batch: Any) -> Any:
+        optimizer, state = carried
+        (value, state), gradients = jax.value_and_grad(loss, has_aux=True)(parameters_of(optimizer), state, *batch)
+        return (update(0, gradients, optimizer), state), value
+
+    def epoch(carried: Any, _: Any) -> Any:
+        return jax.lax.scan(step, carried, (x, labels))
+
+    (optimizer, before), losses = jax.lax.scan(epoch, (start(parameters), state), length=epochs)
+    parameters = parameters_of(optimizer)
+
+    def settle(state: Any, x: Any) -> Any:
+        logits, given, state = _network(parameters, state, x, mode, momentum, eps)
+        return state, (logits, given)
+
+    after, _ = jax.lax.scan(lambda state, _: (jax.lax.scan(settle, state, x)[0], None), before, length=settling - 1)
+    after, (logits, given) = jax.lax.scan(settle, after, x)
+    of_evaluation = "evaluate" if mode == "train" else mode
+    evaluated, *_ = _network(parameters, after, x.reshape(-1, x.shape[-1]), of_evaluation, momentum, eps)
+    mean, var = jax.tree.map(lambda *pair: jnp.stack(pair), before, after)
+    given = jnp.moveaxis(given, 0, 1).reshape(given.shape[1], -1, given.shape[-1])
+    return losses.ravel(), logits.reshape(-1, logits.shape[-1]), given, mean, var, evaluated
 
 
 def _arrays(results: Any) -> Any:
@@ -207,3 +289,28 @@ class JaxJit(Jax):
 
     def _function(self, function: Any) -> Any:
         return self._compiled[function]
+
+    def train_network(
+        self,
+        x: Array,
+        labels: Array,
+        *,
+        depth: int,
+        width: int,
+        normalized: bool,
+        learning_rate: float,
+        momentum: float,
+        eps: float,
+        batch: int,
+        epochs: int,
+        settling: int,
+        seed: int,
+    ) -> Any:
+        made = _new_network(jax.random.key(seed), x.shape[1], depth, width, int(labels.max()) + 1)
+        batches = x.reshape(-1, batch, x.shape[1]), labels.reshape(-1, batch)
+        mode = "train" if normalized else "plain"
+        rates = learning_rate, momentum, eps
+        results = _arrays(_trained(*made, *batches, *rates, mode=mode, epochs=epochs, settling=settling))
+        kept = depth if normalized else 0
+        losses, logits, given, mean, var, evaluated = results
+        return losses, logits, given[:kept].copy(), mean[:, :kept].copy(), var[:, :kept].copy(), evaluated
