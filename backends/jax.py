@@ -94,16 +94,12 @@ def _network(parameters: Any, state: Any, x: Any, mode: str, momentum: Any, eps:
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _new_network(key: Any, features: int, depth: int, width: int, classes: int) -> Any:
     """Parameters and state: the first layer, those behind it stacked, and the last linear map."""
-    uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    keys = jax.random.split(key, depth + 1)
-    hidden = [
-        (uniform(k, (n, width), jnp.float32), jnp.zeros(width), jnp.ones(width), jnp.zeros(width))
-        for k, n in zip(keys, (features, *[width] * (depth - 1)), strict=False)
-    ]
-    last = uniform(keys[-1], (width, classes), jnp.float32), jnp.zeros(classes)
-    further = jax.tree.map(lambda *layers: jnp.stack(layers), *hidden[1:])
-    parameters = jax.tree.map(lambda a: a.astype(jnp.float32), (hidden[0], further, last))
-    return parameters, (jnp.zeros((depth, width), jnp.float32), jnp.ones((depth, width), jnp.float32))
+    uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=0)
+    keys, shapes = jax.random.split(key, 3), [(1, features, width), (depth - 1, width, width), (1, width, classes)]
+    kernels = [uniform(k, shape, jnp.float32) for k, shape in zip(keys, shapes, strict=True)]
+    zeros, ones = jnp.zeros((depth, width), jnp.float32), jnp.ones((depth, width), jnp.float32)
+    first, further = (kernels[0][0], zeros[0], ones[0], zeros[0]), (kernels[1], zeros[1:], ones[1:], zeros[1:])
+    return (first, further, (kernels[2][0], jnp.zeros(classes, jnp.float32))), (zeros, ones)
 
 
 @partial(jax.jit, static_argnames=("mode", "epochs", "settling"))
@@ -127,28 +123,25 @@ def _trained(
         logits, _, state = _network(parameters, state, x, mode, momentum, eps)
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean(), state
 
-    def step(carried: Any, batch: Any) -> Any:
-        optimizer, state = carried
-        (value, state), gradients = jax.value_and_grad(loss, has_aux=True)(parameters_of(optimizer), state, *batch)
-        return (update(0, gradients, optimizer), state), value
+    def step(carried: Any, number: Any) -> Any:
+        (optimizer, state), part = carried, number % len(x)
+        value_and_gradients = jax.value_and_grad(loss, has_aux=True)
+        (value, state), gradients = value_and_gradients(parameters_of(optimizer), state, x[part], labels[part])
+        return (update(number, gradients, optimizer), state), value
 
-    def epoch(carried: Any, _: Any) -> Any:
-        return jax.lax.scan(step, carried, (x, labels))
-
-    (optimizer, before), losses = jax.lax.scan(epoch, (start(parameters), state), length=epochs)
-    parameters = parameters_of(optimizer)
-
-    def settle(state: Any, x: Any) -> Any:
-        logits, given, state = _network(parameters, state, x, mode, momentum, eps)
+    def settle(state: Any, number: Any) -> Any:
+        logits, given, state = _network(parameters, state, x[number % len(x)], mode, momentum, eps)
         return state, (logits, given)
 
-    after, _ = jax.lax.scan(lambda state, _: (jax.lax.scan(settle, state, x)[0], None), before, length=settling - 1)
-    after, (logits, given) = jax.lax.scan(settle, after, x)
+    (optimizer, before), losses = jax.lax.scan(step, (start(parameters), state), jnp.arange(epochs * len(x)))
+    parameters = parameters_of(optimizer)
+    after, outcomes = jax.lax.scan(settle, before, jnp.arange(settling * len(x)))
+    logits, given = (a[-len(x) :] for a in outcomes)
     of_evaluation = "evaluate" if mode == "train" else mode
     evaluated, *_ = _network(parameters, after, x.reshape(-1, x.shape[-1]), of_evaluation, momentum, eps)
     mean, var = jax.tree.map(lambda *pair: jnp.stack(pair), before, after)
     given = jnp.moveaxis(given, 0, 1).reshape(given.shape[1], -1, given.shape[-1])
-    return losses.ravel(), logits.reshape(-1, logits.shape[-1]), given, mean, var, evaluated
+    return losses, logits.reshape(-1, logits.shape[-1]), given, mean, var, evaluated
 
 
 def _arrays(results: Any) -> Any:
@@ -306,7 +299,8 @@ class JaxJit(Jax):
         settling: int,
         seed: int,
     ) -> Any:
-        made = _new_network(jax.random.key(seed), x.shape[1], depth, width, int(labels.max()) + 1)
+        key = jax.random.key(seed, impl="rbg")  # the default generator takes longer to compile than to train
+        made = _new_network(key, x.shape[1], depth, width, int(labels.max()) + 1)
         batches = x.reshape(-1, batch, x.shape[1]), labels.reshape(-1, batch)
         mode = "train" if normalized else "plain"
         rates = learning_rate, momentum, eps

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from networks import Network
 
 from normspec import reference
 from normspec.backends.numpy import Layer, NumPy
@@ -673,3 +674,30 @@ class EvaluatesOneSample(NumPy):
     def train(self, x, weight, bias, running_mean, running_var, *, momentum, eps):
         y, *state = super().train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
         return self.evaluate(x, weight, bias, running_mean, running_var, eps=eps) if len(x) == 1 else y, *state
+
+
+# -- sections 1 and 6 --------------------------------------------------------------------------------------------------
+
+
+@fault("why.trains-faster", "the plain network is as good")
+class NeverNormalizes(Network):
+    """Leaves batch norm out of every network."""
+
+    def asked_for(self, normalized):
+        return False
+
+
+@fault("why.matches-dataset", "tracked statistics are not the data set's")
+class NeverTracks(Network):
+    """The state of its layers stays as it started."""
+
+    def tracked(self, before, after, h):
+        return before
+
+
+@fault("why.matches-dataset", "evaluation is worse than training mode")
+class EvaluatesWithoutStatistics(Network):
+    """Evaluation goes through layers that have never been trained."""
+
+    def used(self, layer):
+        return np.zeros_like(layer["shift"]), np.ones_like(layer["shift"])

@@ -14,12 +14,13 @@ from faults import (
     repeats,
     state,
     structure,
+    training,
     types,
 )
 from faults.registry import FAULTS, Fault
 
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
-    relatives,
+    relatives, training,
 )  # fmt: skip
 __all__ = ["FAMILIES", "FAULTS", "Fault"]
