@@ -28,27 +28,27 @@ def drawn(title: str, curves: Mapping[str, Sequence[float]]) -> str:
     except ImportError:
         raise NoPlots("Matplotlib is not installed: pip install 'normspec[plots]'") from None
     style: Any = {
-        **matplotlib.rcParamsDefault,
-        "svg.hashsalt": title,
+        "svg.hashsalt": f"normspec {title}",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
         "font.size": 10,
         "text.parse_math": False,
-        "figure.facecolor": "none",
-        "axes.facecolor": "none",
         "axes.titlesize": 11,
         **{f"{of}color": _INK for of in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.", "grid.")},
     }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", title=title)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user has set
+        matplotlib.rcParams.update(style)
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained", facecolor="none")
+        axes = figure.add_subplot(xlabel="step", title=title, facecolor="none")
         for number, (name, curve) in enumerate(curves.items()):
             shown = [value if math.isfinite(value) else math.nan for value in curve]
             color, dashes = _LINES[number % len(_LINES)], _DASHES[number % len(_DASHES)]
             axes.plot(range(1, len(shown) + 1), shown, label=name, linewidth=1.6, color=color, linestyle=dashes)
         axes.grid(alpha=0.35)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if curves:
+            axes.legend(frameon=False)
         file = io.StringIO()
         about = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # nothing of when and with what
         FigureCanvasSVG(figure)  # becomes the figure's own

@@ -208,7 +208,7 @@ class Matrix:
         figures: dict[str, str] = {}
         told = []
         for cell in (cell for cell in self.cells if cell.verdict.curves):
-            title = f"{cell.claim}, {cell.backend} in {cell.dtype}"
+            title = f"{cell.claim}, {cell.backend} in {cell.dtype}: loss"
             name = re.sub(r"[^\w.-]+", "-", f"{stem}-{cell.claim}-{cell.backend}-{cell.dtype}.svg")
             ends = "; ".join(f"{n}: {c[0]:.3g} to {c[-1]:.3g}" for n, c in cell.verdict.curves.items())
             told.append(f"{title}. {ends}.")
