@@ -202,6 +202,41 @@ class HasLayer(Protocol):
         """
 
 
+class Training(Protocol):
+    """Optional: a small network of the framework's own layers and optimizer, trained from beginning to end."""
+
+    def train_network(
+        self,
+        x: Array,
+        labels: Array,
+        *,
+        depth: int,
+        width: int,
+        normalized: bool,
+        learning_rate: float,
+        momentum: float,
+        eps: float,
+        batch: int,
+        epochs: int,
+        settling: int,
+        seed: int,
+    ) -> tuple[Array, Array, Array, Array, Array, Array]:
+        """Classify x, (N, features), whose labels, (N,) int64, count from 0; x is float32 and so is all that returns.
+
+        The network has `depth` hidden layers of `width` units, each a linear map, batch norm if `normalized`, ReLU, and
+        a linear map to a unit a class. Weights start uniform within 1 / sqrt(fan in), from `seed`; biases may start
+        likewise or at 0. It descends along plain gradients of the mean cross entropy, in `epochs` passes over batches
+        of `batch` samples, in the order of x; N is a multiple of `batch`. Then come `settling` passes over the same
+        batches, at least one, in training mode but without any change to parameters: the state alone moves.
+        `momentum` and `eps` are batch norm's.
+
+        Returns six arrays; L is `depth` if `normalized`, else 0. The loss of each training step, (epochs * N / batch,).
+        The logits in training mode, (N, classes), and what the batch norm layers were given, (L, N, width), both in the
+        last settling pass. running_mean and running_var, (2, L, width) each, before and after settling. The logits in
+        evaluation after that, (N, classes).
+        """
+
+
 class Deviation(TypedDict):
     """A known deviation, declared in an adapter's `deviations`. The run is green exactly if all is as declared."""
 

@@ -2,12 +2,14 @@
 
 import os
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jax import Array as JaxArray
 from jax import numpy as jnp
+from jax.example_libraries import optimizers
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
@@ -94,6 +96,79 @@ def _placed(arrays: tuple[Array, ...], of_batch: tuple[int, ...], devices: int) 
     mesh = Mesh(np.array(found[:devices]), ("batch",))
     split, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["batch"], []))  # type: ignore[no-untyped-call]
     return [jax.device_put(a, split if i in of_batch else everywhere) for i, a in enumerate(arrays)]
+
+
+def _network(parameters: Any, state: Any, x: Any, mode: str, momentum: Any, eps: Any) -> Any:
+    """Logits, what the batch norm layers were given, and their new state; mode is "plain", "train" or "evaluate"."""
+
+    def hidden(x: Any, layer: Any) -> Any:
+        (kernel, bias, weight, shift), (mean, var) = layer
+        given = x @ kernel + bias
+        y = given
+        if mode == "train":
+            y, mean, var = _train(given, weight, shift, mean, var, momentum, eps)
+        elif mode == "evaluate":
+            y = _evaluate(given, weight, shift, mean, var, eps)
+        return jax.nn.relu(y), (given, (mean, var))
+
+    first, further, (kernel, bias) = parameters
+    x, outer = hidden(x, (first, jax.tree.map(lambda a: a[0], state)))
+    x, inner = jax.lax.scan(hidden, x, (further, jax.tree.map(lambda a: a[1:], state)))  # compiled once for all layers
+    given, state = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), outer, inner)
+    return x @ kernel + bias, given, state
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _new_network(key: Any, features: int, depth: int, width: int, classes: int) -> Any:
+    """Parameters and state: the first layer, those behind it stacked, and the last linear map."""
+    uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=0)
+    keys, shapes = jax.random.split(key, 3), [(1, features, width), (depth - 1, width, width), (1, width, classes)]
+    kernels = [uniform(k, shape, jnp.float32) for k, shape in zip(keys, shapes, strict=True)]
+    zeros, ones = jnp.zeros((depth, width), jnp.float32), jnp.ones((depth, width), jnp.float32)
+    first, further = (kernels[0][0], zeros[0], ones[0], zeros[0]), (kernels[1], zeros[1:], ones[1:], zeros[1:])
+    return (first, further, (kernels[2][0], jnp.zeros(classes, jnp.float32))), (zeros, ones)
+
+
+@partial(jax.jit, static_argnames=("mode", "epochs", "settling"))
+def _trained(
+    parameters: Any,
+    state: Any,
+    x: Any,
+    labels: Any,
+    rate: Any,
+    momentum: Any,
+    eps: Any,
+    *,
+    mode: str,
+    epochs: int,
+    settling: int,
+) -> Any:
+    """All that `train_network` returns; x is (batches, batch, features)."""
+    start, update, parameters_of = optimizers.sgd(rate)
+
+    def loss(parameters: Any, state: Any, x: Any, labels: Any) -> Any:
+        logits, _, state = _network(parameters, state, x, mode, momentum, eps)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean(), state
+
+    def step(carried: Any, number: Any) -> Any:
+        (optimizer, state), part = carried, number % len(x)
+        value_and_gradients = jax.value_and_grad(loss, has_aux=True)
+        (value, state), gradients = value_and_gradients(parameters_of(optimizer), state, x[part], labels[part])
+        return (update(number, gradients, optimizer), state), value
+
+    def settle(state: Any, number: Any) -> Any:
+        logits, given, state = _network(parameters, state, x[number % len(x)], mode, momentum, eps)
+        return state, (logits, given)
+
+    (optimizer, before), losses = jax.lax.scan(step, (start(parameters), state), jnp.arange(epochs * len(x)))
+    parameters = parameters_of(optimizer)
+    after, outcomes = jax.lax.scan(settle, before, jnp.arange(settling * len(x)))
+    logits, given = (a[-len(x) :] for a in outcomes)
+    of_evaluation = "evaluate" if mode == "train" else mode
+    evaluated, *_ = _network(parameters, after, x.reshape(-1, x.shape[-1]), of_evaluation, momentum, eps)
+    mean, var = jax.tree.map(lambda *pair: jnp.stack(pair), before, after)
+    given = jnp.moveaxis(given, 0, 1).reshape(given.shape[1], -1, given.shape[-1])
+    return losses, logits.reshape(-1, logits.shape[-1]), given, mean, var, evaluated
 
 
 def _arrays(results: Any) -> Any:
@@ -269,3 +344,29 @@ class JaxJit(Jax):
     ) -> Any:
         given = _placed((x, weight, bias, dy), (0, 3), devices)
         return _arrays(self._function(_train_gradients)(*given, eps))
+
+    def train_network(
+        self,
+        x: Array,
+        labels: Array,
+        *,
+        depth: int,
+        width: int,
+        normalized: bool,
+        learning_rate: float,
+        momentum: float,
+        eps: float,
+        batch: int,
+        epochs: int,
+        settling: int,
+        seed: int,
+    ) -> Any:
+        key = jax.random.key(seed, impl="rbg")  # the default generator takes longer to compile than to train
+        made = _new_network(key, x.shape[1], depth, width, int(labels.max()) + 1)
+        batches = x.reshape(-1, batch, x.shape[1]), labels.reshape(-1, batch)
+        mode = "train" if normalized else "plain"
+        rates = learning_rate, momentum, eps
+        results = _arrays(_trained(*made, *batches, *rates, mode=mode, epochs=epochs, settling=settling))
+        kept = depth if normalized else 0
+        losses, logits, given, mean, var, evaluated = results
+        return losses, logits, given[:kept].copy(), mean[:, :kept].copy(), var[:, :kept].copy(), evaluated

@@ -1,5 +1,6 @@
 """PyTorch: `batch_norm` and its relatives, of `torch.nn.functional`, with autograd; modules `BatchNorm1d` to `3d`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn.functional import (
     conv1d,
     conv2d,
     conv3d,
+    cross_entropy,
     group_norm,
     instance_norm,
     layer_norm,
@@ -195,6 +197,86 @@ class Torch:
         module = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[ndim]
         parameters = torch.float64 if dtype == "float64" else torch.float32
         return Layer(self, module(num_features, dtype=parameters, device=self.device, **options))
+
+    def train_network(
+        self,
+        x: Array,
+        labels: Array,
+        *,
+        depth: int,
+        width: int,
+        normalized: bool,
+        learning_rate: float,
+        momentum: float,
+        eps: float,
+        batch: int,
+        epochs: int,
+        settling: int,
+        seed: int,
+    ) -> tuple[Array, ...]:
+        net = self._network(x.shape[1], depth, width, int(labels.max()) + 1, seed)
+        if normalized:
+            net = _with_norms(net, momentum, eps)
+        net.to(self.device)
+        batches = [
+            (self._tensor(x[i : i + batch]), self._tensor(labels[i : i + batch])) for i in range(0, len(x), batch)
+        ]
+        optimizer = torch.optim.SGD(net.parameters(), learning_rate)
+        losses = []
+        for of_x, of_labels in batches * epochs:
+            loss = cross_entropy(net(of_x), of_labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(_array(loss))
+        before = _state(net, width)
+        with torch.no_grad():
+            for _ in range(settling):
+                outcomes = [_observed(net, of_x) for of_x, _ in batches]
+            logits = torch.cat([y for y, _ in outcomes])
+            given = [torch.cat(of_layer) for of_layer in zip(*(given for _, given in outcomes), strict=True)]
+            evaluated = net.eval()(self._tensor(x))
+        mean, var = (np.stack(pair) for pair in zip(before, _state(net, width), strict=True))
+        return np.array(losses), _array(logits), _stacked(given, len(x), width), mean, var, _array(evaluated)
+
+    def _network(self, features: int, depth: int, width: int, classes: int, seed: int) -> nn.Sequential:
+        """Linear maps and ReLU, as PyTorch initializes them."""
+        with torch.random.fork_rng([]):  # the random state is everyone's
+            torch.default_generator.manual_seed(seed)
+            hidden = [(nn.Linear(inputs, width), nn.ReLU()) for inputs in (features, *[width] * (depth - 1))]
+            return nn.Sequential(*(part for parts in hidden for part in parts), nn.Linear(width, classes))
+
+
+def _with_norms(net: nn.Sequential, momentum: float, eps: float) -> nn.Sequential:
+    """The same with batch norm behind each linear map but the last."""
+    parts: list[nn.Module] = []
+    for part in net:
+        if isinstance(part, nn.ReLU):
+            parts.append(nn.BatchNorm1d(parts[-1].out_features, eps=eps, momentum=momentum))  # type: ignore[arg-type]
+        parts.append(part)
+    return nn.Sequential(*parts)
+
+
+def _observed(net: nn.Sequential, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What a network gives, and what its batch norm layers were given."""
+    given = []
+    for part in net:
+        if isinstance(part, nn.BatchNorm1d):
+            given.append(x)
+        x = part(x)
+    return x, given
+
+
+def _state(net: nn.Sequential, width: int) -> tuple[Array, Array]:
+    """Running means and variances, (layers, width) each."""
+    norms = [part for part in net if isinstance(part, nn.BatchNorm1d)]
+    mean, var = ([getattr(norm, name) for norm in norms] for name in ("running_mean", "running_var"))
+    return _stacked(mean, width), _stacked(var, width)
+
+
+def _stacked(tensors: Sequence[Tensor], *shape: int) -> Array:
+    """Copies of tensors of a shape, of which there may be none."""
+    return np.array([_array(tensor) for tensor in tensors], np.float32).reshape(len(tensors), *shape)
 
 
 class Layer:

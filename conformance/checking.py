@@ -1,10 +1,10 @@
 """The `check` that every test is given: it gathers evidence on a claim, backend and dtype, and settles the verdict."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from numpy.typing import NDArray
 
@@ -46,6 +46,8 @@ from normspec.conformance.pools import Pool, Profile
 from normspec.conformance.verdicts import Counterexample, Kind, Verdict, worst_of
 from normspec.reference import ARTICLE, Rules
 
+_Made = TypeVar("_Made")
+
 
 class Question(NamedTuple):
     """An experiment on a pool of cases, and the quantities of its trace that bear on a claim."""
@@ -83,6 +85,7 @@ class Laboratory:
         self.profile, self.seed = profile, seed
         self._traces: dict[tuple[str, str, str, str], list[Observation | Failed | NotOffered]] = {}
         self._explained: dict[tuple[str, str, str, str, frozenset[str]], tuple[Rival, ...] | None] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def traces(self, backend: Backend, dtype: str, question: Question) -> list[Observation | Failed | NotOffered]:
         """What a backend showed on every case of a pool, in the pool's order."""
@@ -140,8 +143,21 @@ class Laboratory:
             if rival.fields <= fields
         ]
 
+    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What `make` gives, made once for all claims that ask by this key; raises again what it raised."""
+        if key not in self._made:
+            try:
+                self._made[key] = make()
+            except (NotOffered, Crashed) as error:
+                self._made[key] = error
+        made = self._made[key]
+        if isinstance(made, NotOffered | Crashed):
+            raise made
+        return cast(_Made, made)
+
     def forget(self) -> None:
         """Let go of all traces, when memory matters more than time."""
+        self._made.clear()
         self._traces.clear()
         self._explained.clear()
 
@@ -412,6 +428,15 @@ class Check:
             return
         shown = f"{found:.4g}"
         self.verdict = Verdict(kind=Kind.DEVIATES, rival=shown, words=f"found {shown}", found=shown, cases=1)
+
+    def outcome(self, judge: Callable[[Backend, Laboratory], Verdict]) -> None:
+        """Take the verdict of an experiment that has no cases; it may raise NotOffered or Crashed."""
+        try:
+            self.verdict = judge(self.backend, self.laboratory)
+        except NotOffered as error:
+            self.verdict = Verdict(kind=Kind.NOT_OFFERED, words=str(error))
+        except Crashed as error:
+            self.verdict = Verdict(kind=_kind(error), words=str(error), cases=1)
 
     def note(self, found: str) -> None:
         """Add to the verdict what was found beside it, for the matrix."""

@@ -23,12 +23,12 @@ from normspec.conformance.claims import CLAIMS
 _OTHERS = sorted({claim.operation.replace(" ", "_") for claim in CLAIMS.values()} - {"batch_norm"})
 RELATIVES = tuple(f"{name}{ending}" for name in _OTHERS for ending in ("", "_gradients"))
 TRACKED = ("instance_norm_train", "instance_norm_evaluate")
-METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES, *TRACKED)
+METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES, *TRACKED, "train_network")
 OF_LAYER = ("train", "evaluate", "state")
 STATE = ("weight", "bias", "running_mean", "running_var")
 _KEPT_RESULTS, _KEPT_BYTES = 16, 2**24
 """How much of earlier results is kept, to see whether later calls change them."""
-_ROOM = 2**16
+_ROOM = 2**20
 """Elements that a result may have beyond those of all arguments before its values are of no interest."""
 
 _may_share_memory, _ndarray = np.may_share_memory, np.ndarray

@@ -69,6 +69,7 @@ _WHOLE_BATCH = "which axes the mean and variance run over"
 _IN_HALF = "data with any spread have mean/deviation below 1/u there, so a one-pass variance loses nothing that shows"
 _HALF = {"float16": _IN_HALF, "bfloat16": _IN_HALF}
 _NO_HALF = "the question is about half precision only"
+_IN_FLOAT32 = dict.fromkeys(("float64", "float16", "bfloat16"), "the experiment is stated in float32")
 
 _SAMPLE_VARIANCE = _rival("sample variance, divisor one less", ddof=1)
 _PLACES_OF_EPS = (
@@ -873,6 +874,25 @@ _ALL = (
             "layer.follows-operation",
             "precision.within-bound",
         ),
+    ),
+    Claim(
+        "why.trains-faster",
+        "sections 1 and 6; [1] section 4.2",
+        "At a learning rate at which the plain network stalls, the normalized one trains.",
+        _mistakes("the plain network is as good"),
+        undecidable=_IN_FLOAT32,
+        hint="whether batch norm gets into the network, and its gradients into the step",
+        follows=("normalize.uses-batch-statistics", "gradient.input"),
+    ),
+    Claim(
+        "why.matches-dataset",
+        "section 2",
+        "After training, the tracked statistics are those of the whole training set, as far as an average of batches "
+        "can be, and evaluation is as accurate as training mode.",
+        _mistakes("tracked statistics are not the data set's", "evaluation is worse than training mode"),
+        undecidable=_IN_FLOAT32,
+        hint="the update of the state in a network, and which state evaluation reads",
+        follows=("running.update", "running.sample-variance", "evaluate.running-statistics"),
     ),
     # -- hygiene -------------------------------------------------------------------------------------------------------
     Claim(

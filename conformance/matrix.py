@@ -4,10 +4,12 @@ import hashlib
 import io
 import json
 import platform
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import hypothesis
 import numpy as np
@@ -19,6 +21,7 @@ from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.blame import blamed
 from normspec.conformance.cells import Cell
 from normspec.conformance.claims import CLAIMS
+from normspec.conformance.curves import NoPlots, drawn
 from normspec.conformance.suite import Suite
 from normspec.conformance.verdicts import SEVERITY, Kind
 
@@ -194,8 +197,27 @@ class Matrix:
             plain = json.dumps(self.results(), indent=1, sort_keys=False, allow_nan=False)
             written.append(_write(Path(results), plain + "\n"))
         if markdown:
-            written.append(_write(Path(markdown), self.markdown()))
+            path = Path(markdown)
+            figures, told = self._figures(path.stem)
+            written.append(_write(path, self.markdown() + told))
+            written += [_write(path.with_name(name), svg) for name, svg in figures.items()]
         return written
+
+    def _figures(self, stem: str) -> tuple[dict[str, str], str]:
+        """The curves of all verdicts as SVG, by file name, and the Markdown that shows them, or tells their ends."""
+        figures: dict[str, str] = {}
+        told = []
+        for cell in (cell for cell in self.cells if cell.verdict.curves):
+            title = f"{cell.claim}, {cell.backend} in {cell.dtype}: loss"
+            name = re.sub(r"[^\w.-]+", "-", f"{stem}-{cell.claim}-{cell.backend}-{cell.dtype}.svg")
+            ends = "; ".join(f"{n}: {c[0]:.3g} to {c[-1]:.3g}" for n, c in cell.verdict.curves.items())
+            told.append(f"{title}. {ends}.")
+            try:
+                figures[name] = drawn(title, cell.verdict.curves)
+                told.append(f"![{title}: {ends}]({quote(name)})")
+            except NoPlots:
+                pass
+        return figures, "".join(f"\n{line}\n" for line in told)
 
 
 def _table() -> "Table":

@@ -1,6 +1,6 @@
 """What a check says: a verdict in one word, the rival's name, and the evidence a person wants to see."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -55,6 +55,8 @@ class Verdict:
     left: tuple[str, ...] = ()
     """The rivals that the data could not exclude, where the verdict is inconclusive."""
     counterexample: Counterexample | None = None
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What was measured step by step, by name, where the claim is about that."""
 
     @property
     def label(self) -> str:
@@ -69,6 +71,7 @@ class Verdict:
     def from_serializable(cls, plain: Mapping[str, Any]) -> "Verdict":
         """The verdict that `serializable` wrote."""
         values = dict(plain, kind=Kind(plain["kind"]), left=tuple(plain["left"]))
+        values["curves"] = {name: tuple(curve) for name, curve in plain["curves"].items()}
         if values["counterexample"] is not None:
             values["counterexample"] = Counterexample(
                 **{**values["counterexample"], "index": tuple(values["counterexample"]["index"])}

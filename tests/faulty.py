@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from networks import Network
 
 from normspec import reference
 from normspec.backends.numpy import Layer, NumPy
@@ -878,3 +879,30 @@ class KeepsItsAxes(_InLayer):
         made = super().layer(num_features, ndim=ndim, **options)
         made.weight = made.weight.reshape(1, -1, *[1] * (ndim - 2))
         return made
+
+
+# -- sections 1 and 6 --------------------------------------------------------------------------------------------------
+
+
+@fault("why.trains-faster", "the plain network is as good")
+class NeverNormalizes(Network):
+    """Leaves batch norm out of every network."""
+
+    def asked_for(self, normalized):
+        return False
+
+
+@fault("why.matches-dataset", "tracked statistics are not the data set's")
+class NeverTracks(Network):
+    """The state of its layers stays as it started."""
+
+    def tracked(self, before, after, h):
+        return before
+
+
+@fault("why.matches-dataset", "evaluation is worse than training mode")
+class EvaluatesWithoutStatistics(Network):
+    """Evaluation goes through layers that have never been trained."""
+
+    def used(self, layer):
+        return np.zeros_like(layer["shift"]), np.ones_like(layer["shift"])

@@ -15,6 +15,7 @@ from faults import (
     repeats,
     state,
     structure,
+    training,
     types,
     usage,
 )
@@ -22,6 +23,6 @@ from faults.registry import FAULTS, Fault
 
 FAMILIES = (
     structure, memory, numerics, arguments, modes, state, layers, gradients, nans, edges, types, repeats, converted,
-    relatives, networks, usage,
+    relatives, networks, usage, training,
 )  # fmt: skip
 __all__ = ["FAMILIES", "FAULTS", "Fault"]
