@@ -9,7 +9,8 @@ the backend's own layers, gradients and optimizer; what is judged here is counte
 - A tracked statistic is an average of batch statistics with known weights. With the parameters held, and passed over
   until the start weighs less than a roundoff, it is the average of the network's own batches, (1 - momentum)^k
   momentum for the batch k steps ago, and so it must lie as far from the statistic of the whole set as that average
-  does: each channel is held against it within the bound that is derived for the update, step by step.
+  does: each channel is held against it within the bound that is derived for the update, step by step. The set's own
+  mean is that of the same batches with equal weights; its variance is made of theirs and of the spread of their means.
 """
 
 from dataclasses import dataclass
@@ -139,7 +140,8 @@ def trains_faster(backend: Backend, laboratory: Laboratory) -> Verdict:
     held = probability < CHANCE
     words = (
         f"after {EPOCHS * BATCHES} steps at rate {RATE:g} the plain network is right on {plain.sum()} of {len(labels)} "
-        f"images, the one with batch norm on {normalized.sum()}; by chance with probability {probability:.1g}"
+        f"images, the one with batch norm on {normalized.sum()}; equally good ones differ so with a probability of "
+        + (f"{probability:.1g}" if probability else "less than 1e-300")
     )
     return Verdict(
         kind=(Kind.CONFORMS if decided else Kind.INCONCLUSIVE) if held else Kind.DEVIATES,
