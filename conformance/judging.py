@@ -51,6 +51,7 @@ class Evidence:
         """Every predicted array that bears on the claim, by name, under the base with the choices of `rivals`."""
         case = observation.case
         rules = reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), self.experiment.base)
+        rules = _telling(rules, case)
         told = (
             _of_layer(self.experiment, observation, rules, arithmetic)
             if self.experiment.layer
@@ -59,6 +60,15 @@ class Evidence:
         for name in told:
             if name.partition("@")[0] in self.quantities:
                 yield name, told[name]
+
+
+def _telling(rules: Rules, case: Case) -> Rules:
+    """The rules without choices that are about 0 or 1, where the case has neither: so are predictions shared."""
+    if rules.eps_rule == "0 means 1e-5" and case.eps != 0:
+        rules = replace(rules, eps_rule="inside")
+    if rules.extremes == f"{case.momentum:g} means 0.1" or rules.extremes == "as given":
+        return rules
+    return replace(rules, extremes="as given")
 
 
 @kept_by_size(20_000)
