@@ -98,7 +98,10 @@ def _reason(claim: str, verdicts: Mapping[str, Verdict]) -> Reason:
     if claim in _STARTS:
         return Reason.START
     if claim in _USED and rival in own:
-        return Reason.LATER if any(_of_operation(c, verdicts) for c in CLAIMS[claim].follows) else Reason.SWITCHED
+        told = any(_of_operation(c, verdicts) for c in CLAIMS[claim].follows)
+        return Reason.CONSEQUENCE if told else Reason.SWITCHED
+    if claim.startswith(("usage.", "why.")) and any(c in verdicts for c in CLAIMS[claim].follows):
+        return Reason.CONSEQUENCE
     if rival in own and own[rival].change:
         return Reason.LATER if _follows(claim, verdicts) else Reason.NAMED
     if rival in GRADE_NAMES:  # says nothing of what fails altogether
@@ -132,8 +135,10 @@ def _fails(claim: str, verdicts: Mapping[str, Verdict]) -> bool:
 
 def _of_operation(claim: str, verdicts: Mapping[str, Verdict]) -> bool:
     """Whether a claim is refused for what the operation does, without a layer."""
-    if claim not in verdicts or verdicts[claim].kind not in (Kind.DEVIATES, Kind.FAILS):
+    if claim not in verdicts:
         return False
+    if verdicts[claim].kind not in (Kind.DEVIATES, Kind.FAILS):  # a crash does not tell where; these ask the operation
+        return claim.startswith("hygiene.")
     seen = verdicts[claim].counterexample
     return seen is None or seen.experiment != LAYER.name
 

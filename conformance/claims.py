@@ -790,6 +790,7 @@ _ALL = (
         "A layer holds one weight, bias, running mean and running variance a channel, whatever the rank of x.",
         _mistakes("one for all channels", "one a position", "with axes beside the channels"),
         hint="the shapes with which the layer makes its arrays, and those that an update leaves",
+        follows=("hygiene.dtype-shape", "hygiene.every-shape"),
     ),
     Claim(
         "usage.larger-batch",
@@ -809,6 +810,8 @@ _ALL = (
             "normalize.eps-inside-root",
             "running.update",
             "running.sample-variance",
+            "hygiene.every-shape",
+            "precision.within-bound",
         ),
     ),
     Claim(
@@ -824,7 +827,13 @@ _ALL = (
         ),
         hint="fusions of a linear layer or convolution with the normalization behind it",
         operation="linear norm",
-        follows=("statistics.per-channel", "normalize.centered", "gradient.input", "precision.within-bound"),
+        follows=(
+            "statistics.per-channel",
+            "normalize.centered",
+            "gradient.input",
+            "hygiene.every-shape",
+            "precision.within-bound",
+        ),
     ),
     # -- sections 1 and 6: why it works --------------------------------------------------------------------------------
     Claim(
@@ -838,7 +847,13 @@ _ALL = (
         ),
         hint="anything that looks at the size of the weights or of what they give",
         operation="linear norm",
-        follows=("normalize.unit-spread", "normalize.eps-inside-root", "usage.bias-cancels", "precision.within-bound"),
+        follows=(
+            "normalize.unit-spread",
+            "normalize.eps-inside-root",
+            "usage.bias-cancels",
+            "hygiene.every-shape",
+            "precision.within-bound",
+        ),
     ),
     Claim(
         "why.gradient-projection",
@@ -854,7 +869,7 @@ _ALL = (
             _rival("m - 1 in the variance term", input_gradient="m - 1"),
         ),
         hint="the two terms that go through the statistics, where eps is 0",
-        follows=("gradient.input", "normalize.eps-inside-root"),
+        follows=("gradient.input", "normalize.eps-inside-root", "hygiene.every-shape", "precision.within-bound"),
     ),
     Claim(
         "why.depth",
@@ -872,6 +887,7 @@ _ALL = (
             "running.momentum-extremes",
             "running.sample-variance",
             "layer.follows-operation",
+            "hygiene.every-shape",
             "precision.within-bound",
         ),
     ),

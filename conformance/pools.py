@@ -257,7 +257,8 @@ def _constant_cases(pick: Pick, dtype: str) -> Case:
 
 def _constant_corners(dtype: str) -> list[Case]:
     """An eps that is 0 in float16, where squares are far from overflow: seed 20150237 drew none, and JAX passed."""
-    return [Case(dtype=dtype, shape=(2, 2, 2), data="constant", location=1.0, eps=2.0**-30, seed=1)]
+    alone = Case(dtype=dtype, shape=(4, 3), data="constant", location=1.0, eps=2.0**-30, seed=1)
+    return [alone] if dtype == "float16" else []
 
 
 constant = Pool("constant", _constant_cases, _constant_corners, share=0.3)

@@ -102,6 +102,17 @@ class ParametersOfTheRankOfVolumes(Pieces):
 
 
 @fault("usage.larger-batch")
+class ThreeRowsAreAPopulation(Pieces):
+    """Matrices of three rows have an unrolled path, in which the tracked variance has divisor 3."""
+
+    def sample_variance(self, var, x):
+        return var if x.shape[0] == 3 and len(x.shape) == 2 else super().sample_variance(var, x)
+
+
+@fault(
+    "usage.larger-batch",
+    explained="constant channels among hostile data show it first, to the claim on bounds",
+)
 class ConstantBatchesAreNotTracked(Pieces):
     """A channel without variance leaves its running statistics as they were: small batches then track too much."""
 
