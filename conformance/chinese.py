@@ -76,8 +76,8 @@ CHINESE: Mapping[str, str] = {
     "与批归一化一样按通道统计。",
     "relatives.l1-batch-norm-gradients": "dx 流经均值和平均绝对偏差；后者的导数是 x - mean 的符号减去符号的平均值，"
     "再除以 m。",
-    "relatives.generalized-batch-norm": "广义批归一化用选定的统计量作中心，"
-    "用选定的偏差度量作尺度（均值与标准差、均值与平均绝对偏差、中位数与平均绝对偏差、极值中点与半极差）；"
+    "relatives.generalized-batch-norm": "广义批归一化减去选定的统计量 S，再除以 sqrt(D^2 + eps)，"
+    "其中 D 是相对 S 的选定偏差度量（均值与标准差、均值与平均绝对偏差、中位数与平均绝对偏差、极值中点与半极差）；"
     "选均值和标准差，就回到批归一化。",
     "relatives.generalized-batch-norm-gradients": "梯度流经所选定的那个中心统计量和偏差度量。",
     "relatives.instance-norm-tracked": "带移动统计量的实例归一化，"
