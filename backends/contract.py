@@ -145,7 +145,7 @@ class Synchronized(Protocol):
     """Optional: a training step whose batch is split over several devices, as data-parallel training does.
 
     The batch axis is split evenly, `devices` consecutive parts of x for as many devices; where there are fewer, raise
-    NotImplementedError. PyTorch's SyncBatchNorm runs on GPUs alone, one each, and so is not in our adapter.
+    NotImplementedError. PyTorch's SyncBatchNorm runs on GPUs alone, a process each: our adapter says it is not run.
     """
 
     def train_split(

@@ -139,6 +139,12 @@ class Torch:
         x_, weight_, bias_, mean, var = map(self._tensor, (x, weight, bias, running_mean, running_var))
         return _array(instance_norm(x_, mean, var, weight_, bias_, False, 0.0, eps))
 
+    def train_split(self, *arrays: Array, devices: int, momentum: float, eps: float) -> Gradients:
+        raise NotImplementedError(f"not run: nn.SyncBatchNorm wants {devices} GPUs, with a process each")
+
+    def train_split_gradients(self, *arrays: Array, devices: int, eps: float) -> Gradients:
+        raise NotImplementedError(f"not run: nn.SyncBatchNorm wants {devices} GPUs, with a process each")
+
     def group_norm(self, x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float) -> Array:
         return _array(group_norm(self._tensor(x), num_groups, self._tensor(weight), self._tensor(bias), eps))
 
