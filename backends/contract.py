@@ -120,8 +120,8 @@ class OtherMeasures(Protocol):
         """y = weight * (x - S) / sqrt(D^2 + eps) + bias, per channel.
 
         `center` names S: "mean", "median" (of an even count the mean of the two in the middle) or "midrange" (of
-        smallest and largest). `deviation` names D: "standard" (divisor m), "mean absolute" or "half range". Raise
-        NotImplementedError for what is not offered.
+        smallest and largest). `deviation` names D, which is measured from S, whatever that is: "standard" (divisor m),
+        "mean absolute" or "half range". Raise NotImplementedError for what is not offered.
         """
 
 

@@ -6,9 +6,11 @@
 """
 
 import argparse
+import io
 import shutil
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,10 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--help" in given or "-h" in given:
         print(USAGE)
     here = Path(__file__).parent
+    if stray := next((w for o, w in pairwise(["", *given]) if _is_stray(o, w, here)), ""):
+        print(
+            f"normspec: {stray} is no check of the suite. To check a backend, say --backend {stray}.", file=sys.stderr
+        )
+        return 2
     # The reader's own pytest configuration is about their tests, not about this suite: it is left out.
     own = ["-c", str(here / "normspec.ini"), f"--rootdir={here}", "-p", "no:cacheprovider"]
     placed = [str(here / word) if _is_own(word, here) else word for word in given]
     return int(pytest.main([*own, *placed, *([] if placed != given else [str(here)])]))
+
+
+def _is_stray(option: str, word: str, here: Path) -> bool:
+    """Whether a word is a Python file that belongs to no option before it, and is none of the suite's."""
+    of_option = option.startswith("-") and "=" not in option
+    return not of_option and not word.startswith("-") and word.endswith(".py") and not _is_own(word, here)
 
 
 def _is_own(word: str, here: Path) -> bool:
@@ -129,7 +142,11 @@ def claims(arguments: Sequence[str]) -> int:
     def base(path: Path | None) -> str | None:
         return f"{options.source.rstrip('/')}/" if options.source else page.base_for(path)
 
+    if options.html and options.html == options.markdown:
+        parser.error(f"--html and --markdown are the same file, {options.html}: give each its own")
     if not options.html and not options.markdown:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # Chinese, whatever the terminal's encoding
+            sys.stdout.reconfigure(encoding="utf-8")
         print(page.markdown(runs, base=base(None)), end="")
     for path, make in ((options.html, page.html), (options.markdown, page.markdown)):
         if path:

@@ -418,7 +418,11 @@ RELATIVES: Mapping[str, Mapping[Choice | tuple[Choice, ...], str]] = {
     },
     "l1 batch norm": {
         **_measured(r"\mu", r"d + \varepsilon", r"m \frac{\partial d}{\partial x}", ""),
-        ("center", "median"): r"d = \frac{1}{m} \sum_{i=1}^{m} \lvert x_i - \mathrm{median}(x) \rvert",
+        ("center", "median"): r"\hat{x} = \frac{x - \mathrm{median}(x)}{d + \varepsilon}, \quad "
+        r"d = \frac{1}{m} \sum_{i=1}^{m} \lvert x_i - \mathrm{median}(x) \rvert",
+        ("deviation", "standard"): r"d = \sqrt{\frac{1}{m} \sum_{i=1}^{m} (x_i - \mu)^2}",
+        ("deviation", "mean absolute, as sigma"): r"d = \sqrt{\frac{\pi}{2}} \frac{1}{m} "
+        r"\sum_{i=1}^{m} \lvert x_i - \mu \rvert",
     },
     "generalized batch norm": _measured(
         "a", "r", r"m \frac{\partial r}{\partial x}", r"m \frac{\partial a}{\partial x} \cdot"

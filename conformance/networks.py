@@ -207,11 +207,12 @@ class Depth(NamedTuple):
     mistake: str
 
 
-def through_layers(backend: Backend, case: Case) -> Depth:
+def through_layers(backend: Backend, case: Case, rules: Mapping[str, Rules] | None = None) -> Depth:
     """`steps` layers of z = W relu(y), y batch norm of z, W of gain `scale`; each has its own state, momentum being 1.
 
     Every y is held against the formula on its own z, so that no error is carried from layer to layer, and so is the
-    state of every layer, once all have been trained.
+    state of every layer, once all have been trained. `rules` are those by which the backend arrives at y and at the
+    running statistics, by name; the article's where none are given.
     """
     random = np.random.RandomState(case.seed)
     channels = case.shape[1]
@@ -239,7 +240,7 @@ def through_layers(backend: Backend, case: Case) -> Depth:
             plainly.append(float(np.sqrt(plain.var(0).mean())))
     if layers:
         results = [{**result, **state_of(layer, channels)} for result, layer in zip(results, layers, strict=True)]
-    return Depth(spreads, plainly, _wrong(case, unit, inputs, results))
+    return Depth(spreads, plainly, _wrong(case, unit, inputs, results, rules or {}))
 
 
 def _layers(backend: Backend, case: Case) -> list[Any]:
@@ -249,7 +250,7 @@ def _layers(backend: Backend, case: Case) -> list[Any]:
         return []
 
 
-def _wrong(case: Case, unit: Inputs, inputs: list[Array], results: list[Trace]) -> str:
+def _wrong(case: Case, unit: Inputs, inputs: list[Array], results: list[Trace], rules: Mapping[str, Rules]) -> str:
     """What is wrong; "" if one arithmetic explains every layer, with a finite bound somewhere."""
     told = "the spread drifts: no bound on it is finite"
     channels = case.shape[1]
@@ -258,9 +259,10 @@ def _wrong(case: Case, unit: Inputs, inputs: list[Array], results: list[Trace]) 
         wrong, decided = "", False
         for number, (z, result) in enumerate(zip(inputs, results, strict=True), 1):
             given_here = fresh._replace(x=z)
-            right = prediction.train(given_here, ARTICLE, arithmetic, eps=case.eps, momentum=1.0)
             for name in ("y", *STATE):
-                ratio = ratios(result[name], right[name])
+                own = rules.get(name, ARTICLE)
+                right = prediction.train(given_here, own, arithmetic, eps=case.eps, momentum=1.0)[name]
+                ratio = ratios(result[name], right)
                 decided = decided or not np.isnan(ratio).all()
                 if not wrong and (ratio > 1).any():
                     words = "the spread drifts" if name == "y" else "layers share their state"

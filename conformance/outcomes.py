@@ -114,7 +114,7 @@ def read(path: Path) -> Run:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadResults(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadResults(f"{path} is not JSON; give a file that `pytest conformance --results FILE` wrote.") from None
     try:
         return _run(path.name, plain)

@@ -65,7 +65,10 @@ def train(
         y_bound = _constant_bound(given, *used, y, rules, arithmetic, eps)
     channels, axes = x.shape[1], reduced_axes(x.ndim, "channel")
     mean_error, var_error = (_by_channel(e, channels) for e in (error.mean, error.var))
-    if (count := groups.mean.size // channels) > 1:  # a channel's are averages over its groups
+    average = 0.0
+    if (
+        count := groups.mean.size // channels
+    ) > 1:  # a channel's are averages over its groups, the old state's too
         average = bounds.growth(count, arithmetic)
         mean_error = mean_error + average * _by_channel(abs(groups.mean) + error.mean, channels)
         var_error = var_error + average * _by_channel(groups.var + error.var, channels)
@@ -79,7 +82,7 @@ def train(
     # Only the article's own mixture is known to weigh the batch by momentum; a rival may weigh it by up to 1.
     weight_of_batch = momentum if momentum is not None and rules.update == "article" else 1.0
     mean_bound, var_bound = (
-        bounds.of_running(o, b, e, n, weight_of_batch, arithmetic, np.asarray(c))
+        bounds.of_running(o, b, e, n, weight_of_batch, arithmetic, np.asarray(c) + average * abs(o))
         for o, b, e, n, c in zip(state, batch, (mean_error, var_error), (new_mean, new_var), carried, strict=True)
     )
     return {
@@ -251,14 +254,14 @@ def _slope(
     slope = reference.variance_share(x, groups, rules) * root * sensitivity
     relative = 2 * root_error / root + error.var / groups.var + 8 * bounds.steps(arithmetic)
     places: Array = np.ones(x.shape) * reference.center_share(x, rules)
-    tied = mean_over(places, axes) > 1.5
+    tied = mean_over(places, axes) > 1.25  # 1 without ties, 1.5 where one of two middle values is doubled
     if rules.deviation == "half range":
         c = groups.centered
         ends = np.add(c == c.max(axes, keepdims=True), c == c.min(axes, keepdims=True), dtype=np.float64)
         return slope, np.where(tied | (mean_over(ends, axes) * groups.size > 2.5), np.inf, abs(slope) * relative)
     height = np.sqrt(groups.var) * root * sensitivity  # of a sign
     open_signs = (abs(groups.centered) <= 2 * error.mean + 4 * bounds.steps(arithmetic) * abs(x)).astype(np.float64)
-    of_mean = 2 * mean_over(open_signs, axes) + bounds.steps(arithmetic) * 4
+    of_mean = 2 * mean_over(open_signs, axes) + error.growth + 4 * bounds.steps(arithmetic)
     of_signs = height * (2 * open_signs + places * of_mean)
     return slope, np.where(tied, np.inf, abs(slope) * relative + 2 * of_signs)
 

@@ -48,7 +48,7 @@ LARGEST = 5_000
 
 
 class Call(NamedTuple):
-    """One recorded call: on "adapter", on "layer" or on another layer by name, with copies of its arguments."""
+    """One recorded call: on "adapter" or on a layer by its name, with copies of its arguments."""
 
     target: str
     method: str
@@ -78,7 +78,7 @@ class Recorder:
 def _layer_name(calls: Sequence[Call]) -> str:
     """What the layer is called that the last of these calls has made."""
     made = sum(call.method == "layer" for call in calls)
-    return "layer" if made == 1 else f"layer_{made}"
+    return "spec_layer" if made == 1 else f"spec_layer_{made}"  # an adapter's own function may be called layer
 
 
 def write(folder: Path, check: Check, again: str) -> Path | None:
@@ -308,7 +308,7 @@ def _layer_call(made: Call, expected: Mapping[str, Expected], so_far: Sequence[C
         lines.append(_compare(name, got, right, f"{got}.dtype.name", literal=False))
     if not expected and made.method == "state":
         channels = [call.arguments[0] for call in so_far if call.method == "layer"]
-        own = 0 if made.target == "layer" else int(made.target.rpartition("_")[2]) - 1
+        own = 0 if made.target == "spec_layer" else int(made.target.rpartition("_")[2]) - 1
         done = [call.method for call in so_far if call.target == made.target and call.method != "state"]
         lines.append(f"spec_held({made.target!r}, results, {channels[own]!r}, {(done or ['layer'])[-1]!r})")
     elif not expected:

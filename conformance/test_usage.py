@@ -35,7 +35,7 @@ def test_mode_switch(check: Check) -> None:
 
     def walked(backend: Backend, case: Case, order: str) -> str:
         """What is wrong with a layer that takes these steps, beside one that takes the training steps alone."""
-        layer, undisturbed = (new_layer(backend, case, eps=case.eps, momentum=case.momentum) for _ in range(2))
+        layer, undisturbed, twin = (new_layer(backend, case, eps=case.eps, momentum=case.momentum) for _ in range(3))
         before = state_of(layer, case.shape[1], HELD)
         for number, batch in enumerate(batches(replace(case, steps=len(order)))):
             mode, at = order[number], f"in step {number + 1} of {order}"
@@ -46,8 +46,12 @@ def test_mode_switch(check: Check) -> None:
                 if name in PARAMETERS or mode == "E":
                     return f"{WORDS[mode]} changes {'a parameter' if name in PARAMETERS else 'the state'}: {name} {at}"
             if mode == "T":
-                without = {"y": run_layer(undisturbed.train, case, batch.x), **state_of(undisturbed, case.shape[1])}
-                if other := [name for name in without if not _same(without[name], {"y": y, **after}[name])]:
+                without, again = (
+                    {"y": run_layer(other.train, case, batch.x), **state_of(other, case.shape[1])}
+                    for other in (undisturbed, twin)
+                )
+                other = [name for name in without if not _same(without[name], {"y": y, **after}[name])]
+                if other and all(_same(without[name], again[name]) for name in without):  # else it is not evaluation
                     stays = not moved or any(agrees("E", case, batch.x, y, state) for state in (before, after))
                     mistake = "stays in evaluation" if stays else "evaluation shows in later training"
                     return f"{mistake}: {other[0]} {at} is not what it is without evaluations"

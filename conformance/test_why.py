@@ -6,6 +6,7 @@ from normspec.conformance import pools, training
 from normspec.conformance.adapters import Backend
 from normspec.conformance.cases import Case
 from normspec.conformance.checking import Check, on
+from normspec.conformance.experiments import LAYER, STATE, TRAIN
 from normspec.conformance.networks import PROJECTION, RESCALED, through_layers
 
 
@@ -29,8 +30,11 @@ def test_depth(check: Check) -> None:
     """[2]: through tens of layers the spread stays at 1 with batch norm, and explodes or dies without."""
     seen: list[str] = []
 
+    experiment = LAYER if callable(getattr(check.backend.adapter, "layer", None)) else TRAIN
+    rules = {name: check.rules(experiment, name) for name in ("y", *STATE)}  # other claims are about these
+
     def refutation(backend: Backend, case: Case) -> str:
-        depth = through_layers(backend, case)
+        depth = through_layers(backend, case, rules)
         if not depth.mistake:
             seen.append(f"{depth.spreads[-1]:.3g} after {case.steps} layers, {depth.plain[-1]:.0e} without")
         return depth.mistake

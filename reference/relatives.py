@@ -1,6 +1,6 @@
 """The relatives of batch norm, in float64, under any `Rules` (section 4): the same formulas over other values.
 
-Each normalizes within a sample, whatever else is in the batch, and has no running statistics: training and evaluation
+Most normalize within a sample, whatever else is in the batch, and have no running statistics: training and evaluation
 are the same. Layer norm: Ba et al. 2016 (arXiv 1607.06450). Instance norm: Ulyanov et al. 2016 (1607.08022). Group
 norm: Wu & He 2018 (1803.08494). RMS norm: Zhang & Sennrich 2019 (1910.07467). Weight norm does so with weights:
 Salimans & Kingma 2016 (1602.07868). Two stay with the batch and measure its deviation in another way: L1 batch norm,

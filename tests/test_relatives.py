@@ -219,6 +219,16 @@ def test_a_group_has_c_over_g_channels():
     assert not y.any()  # three groups of two channels are constant each; two groups of three would not be
 
 
+@pytest.mark.parametrize("values", [[1, 3, 3, 5, 7, 9], [1, 3, 5, 5, 7, 9], [1, 3, 3, 3, 7, 9]])
+def test_the_gradient_of_a_tied_median_is_left_open(values):
+    """Of values that tie for a place in the middle, any may be the one that is taken."""
+    given = experiments.GENERALIZED.given(case((6, 1)))._replace(x=np.array(values, dtype=float)[:, None])
+    of = case((6, 1), center="median", deviation="mean absolute")
+    rules = OPERATIONS["generalized batch norm"]
+    told = experiments.told(experiments.GENERALIZED, of, given, rules, FLOAT64, gradients=True)
+    assert not np.isfinite(told["dx"].bound).any()
+
+
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_split_batch_is_the_whole_batch(devices):
     """Whatever the number of devices; rivals are what their names say."""
