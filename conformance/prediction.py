@@ -66,9 +66,7 @@ def train(
     channels, axes = x.shape[1], reduced_axes(x.ndim, "channel")
     mean_error, var_error = (_by_channel(e, channels) for e in (error.mean, error.var))
     average = 0.0
-    if (
-        count := groups.mean.size // channels
-    ) > 1:  # a channel's are averages over its groups, the old state's too
+    if (count := groups.mean.size // channels) > 1:  # a channel's are averages over its groups, the old state's too
         average = bounds.growth(count, arithmetic)
         mean_error = mean_error + average * _by_channel(abs(groups.mean) + error.mean, channels)
         var_error = var_error + average * _by_channel(groups.var + error.var, channels)
