@@ -306,9 +306,7 @@ EVERY_BATCH = Experiment("every batch from a population", _observe_every_batch, 
 
 def new_layer(backend: Backend, case: Case, **options: float | None) -> Any:
     """A layer of the backend for the case's shape."""
-    build = getattr(backend.adapter, "layer", None)
-    if not callable(build):
-        raise NotOffered("the adapter has no layer")
+    build = offered(backend, "layer")
     try:
         layer = called(build, case.shape[1], ndim=len(case.shape), dtype=case.dtype, **options)
     except NotImplementedError as error:

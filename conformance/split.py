@@ -7,11 +7,11 @@ import numpy as np
 
 from normspec import reference
 from normspec.conformance import prediction
-from normspec.conformance.adapters import Backend, NotOffered, call
+from normspec.conformance.adapters import Backend, call
 from normspec.conformance.arithmetic import Arithmetic
 from normspec.conformance.bounds import steps
 from normspec.conformance.cases import Case, Inputs
-from normspec.conformance.experiments import STATE, Experiment, Trace, given, handed_over
+from normspec.conformance.experiments import STATE, Experiment, Trace, given, handed_over, offered
 from normspec.conformance.prediction import Expected
 from normspec.reference import Rules
 
@@ -21,9 +21,7 @@ RESULTS = {"train_split": ("y", *STATE), "train_split_gradients": ("dx", "dweigh
 
 def _run(method: str, backend: Backend, case: Case) -> Trace:
     """What the backend gives. Raises NotOffered or Crashed."""
-    function = getattr(backend.adapter, method, None)
-    if not callable(function):
-        raise NotOffered(f"the adapter has no {method}")
+    function = offered(backend, method)
     x, weight, bias, mean, var, dy = handed_over(case, given(case))
     if method == "train_split":
         arrays = [x, weight, bias, mean, var]

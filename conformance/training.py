@@ -27,6 +27,7 @@ from normspec.conformance.adapters import Backend, NotOffered, call
 from normspec.conformance.arithmetic import coarsest
 from normspec.conformance.cases import Array, Inputs
 from normspec.conformance.checking import Laboratory
+from normspec.conformance.experiments import offered
 from normspec.conformance.prediction import Expected
 from normspec.conformance.verdicts import Kind, Verdict
 from normspec.reference import ARTICLE
@@ -82,9 +83,7 @@ def network(laboratory: Laboratory, backend: Backend, *, normalized: bool) -> Ne
 
 
 def _trained(backend: Backend, seed: int, normalized: bool) -> Network:
-    function = getattr(backend.adapter, "train_network", None)
-    if not callable(function):
-        raise NotOffered("the adapter has no train_network")
+    function = offered(backend, "train_network")
     x, labels = samples(seed)
     layers = DEPTH if normalized else 0
     shapes: dict[str, tuple[int, ...]] = {
@@ -169,15 +168,15 @@ def settled(given: Array, mean: Array, var: Array) -> tuple[Expected, Expected]:
     The batches' mean and sample variance are averaged as the update says; the bound is carried from step to step.
     """
     count = given.shape[1]
-    bounds: tuple[Array, Array] = np.zeros(count), np.zeros(count)
+    carried: tuple[Array, Array] = np.zeros(count), np.zeros(count)
     arithmetic = coarsest("float32")  # how exactly a variance is computed is for the claims on precision
     for step in range(SETTLING * BATCHES):
         x = given[step % BATCHES * BATCH :][:BATCH]
         inputs = Inputs(x, np.ones(count), np.zeros(count), mean, var, x)
-        told = prediction.train(inputs, ARTICLE, arithmetic, eps=EPS, momentum=MOMENTUM, carried=bounds)
+        told = prediction.train(inputs, ARTICLE, arithmetic, eps=EPS, momentum=MOMENTUM, carried=carried)
         (mean, of_mean), (var, of_var) = told["running_mean"], told["running_var"]
-        bounds = of_mean, of_var
-    return Expected(mean, bounds[0]), Expected(var, bounds[1])
+        carried = of_mean, of_var
+    return Expected(mean, carried[0]), Expected(var, carried[1])
 
 
 def _of_bound(got: Array, expected: Expected) -> float:
