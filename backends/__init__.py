@@ -1,9 +1,23 @@
-"""The adapters that come with normspec: for each name, the module and the object in it. Nothing is imported here."""
+"""The adapters that come with normspec: where each is, and what it needs. Nothing is imported here."""
+
+from typing import NamedTuple
+
+
+class Shipped(NamedTuple):
+    """An adapter of ours."""
+
+    place: str
+    """The module and the object in it, as `module:Name`."""
+    needs: tuple[str, ...] = ()
+    """The modules that must be there to be imported."""
+    on_request: bool = False
+    """Whether it runs only if it is named: a second path through a framework that is slow to check."""
+
 
 SHIPPED = {
-    "numpy": "normspec.backends.numpy:NumPy",
-    "torch": "normspec.backends.torch:Torch",
-    "torch-cuda": "normspec.backends.torch:TorchCuda",
-    "jax": "normspec.backends.jax:Jax",
-    "jax-jit": "normspec.backends.jax:JaxJit",
+    "numpy": Shipped("normspec.backends.numpy:NumPy"),
+    "torch": Shipped("normspec.backends.torch:Torch", ("torch",)),
+    "torch-cuda": Shipped("normspec.backends.torch:TorchCuda", ("torch",)),
+    "jax": Shipped("normspec.backends.jax:Jax", ("jax",)),
+    "jax-jit": Shipped("normspec.backends.jax:JaxJit", ("jax",)),
 }

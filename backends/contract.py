@@ -8,7 +8,9 @@ the memory may be laid out in any way (strides, channels last, overlapping). wei
 and the gradients of the first two, are (C,): of x's dtype, or float32 where x is float16 or bfloat16 (bfloat16 is
 `ml_dtypes.bfloat16`). Returned arrays have the same dtypes and shapes, and share no memory with anything given.
 
-**momentum** weighs the new value: running = (1 - momentum) * running + momentum * batch. Convert if yours differs.
+**momentum** is handed to the framework as it is, to the argument that its users give. In the article it weighs the new
+value: running = (1 - momentum) * running + momentum * batch. Where it weighs the old one, that is a deviation with a
+name; converted here, it would be hidden from those who come to learn of it.
 
 **Refusing**: raise NotImplementedError for what the backend does not offer (a rank, a dtype, ...). Any other exception
 on ordinary input is reported as a crash; on input that a backend may refuse (one value a channel, an empty batch,

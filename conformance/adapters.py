@@ -166,17 +166,23 @@ def available() -> list[str]:
     return [*SHIPPED, *(e.name for e in entry_points(group="normspec.backends") if e.name not in SHIPPED)]
 
 
-def installed(name: str) -> bool:
-    """Whether the framework behind a shipped name can be imported; nothing is imported to find out."""
-    return name not in SHIPPED or importlib.util.find_spec(name.split("-")[0]) is not None
+def usual() -> list[str]:
+    """Names of what is checked if nothing is named: all that there is, but for what runs on request alone."""
+    return [name for name in available() if name not in SHIPPED or not SHIPPED[name].on_request]
+
+
+def missing(name: str) -> str:
+    """What a shipped adapter lacks, in words; "" if its framework can be imported. Nothing is imported to find out."""
+    lacking = [m for m in SHIPPED[name].needs if importlib.util.find_spec(m) is None] if name in SHIPPED else []
+    return f"{' and '.join(lacking)} {'are' if lacking[1:] else 'is'} not installed" if lacking else ""
 
 
 def _find(spec: str) -> tuple[Any, str]:
     """The adapter object or class, and a name for it."""
     if spec in SHIPPED:
-        if not installed(spec):
-            raise Unavailable(f"{spec.split('-')[0]} is not installed")
-        module_name, _, attribute = SHIPPED[spec].partition(":")
+        if reason := missing(spec):
+            raise Unavailable(reason)
+        module_name, _, attribute = SHIPPED[spec].place.partition(":")
         return getattr(_imported(spec, module_name), attribute), spec
     for entry in entry_points(group="normspec.backends"):
         if entry.name == spec:

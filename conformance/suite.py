@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from normspec.backends import SHIPPED
-from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, available, installed, open_backend
+from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, missing, open_backend, usual
 from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.checking import Laboratory
 from normspec.conformance.claims import CLAIMS
@@ -70,11 +69,11 @@ class Suite:
             meant = f" Did you mean {' or '.join(close)}?" if close else ""
             raise UsageProblem(f"No claim matches {' or '.join(claims or ())}.{meant} There are {', '.join(CLAIMS)}.")
         suite = cls(PROFILES[profile], DEFAULT_SEED if seed is None else seed, claims=chosen, limits=limits)
-        specs = (
-            list(dict.fromkeys(backends)) if backends else [n for n in available() if n not in SHIPPED or installed(n)]
-        )
-        if not backends:
-            suite.not_run.update({n: f"{n.split('-')[0]} is not installed" for n in SHIPPED if not installed(n)})
+        if backends:
+            specs = list(dict.fromkeys(backends))
+        else:
+            specs = [name for name in usual() if not missing(name)]
+            suite.not_run.update({name: reason for name in usual() if (reason := missing(name))})
         try:
             suite._open(specs, opened)
             suite._choose(dtypes)
