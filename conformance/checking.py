@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from normspec.conformance import pools
@@ -29,6 +30,7 @@ from normspec.conformance.experiments import (
     TRAIN_GRADIENTS,
     Experiment,
     Trace,
+    given,
     undisturbed,
 )
 from normspec.conformance.judging import (
@@ -40,6 +42,7 @@ from normspec.conformance.judging import (
     follows_article,
     judge_formula,
     judge_grade,
+    ratios,
 )
 from normspec.conformance.memory import LARGE
 from normspec.conformance.pools import Pool, Profile
@@ -442,6 +445,30 @@ class Check:
         """Add to the verdict what was found beside it, for the matrix."""
         if self.verdict is not None and self.verdict.kind == Kind.CONFORMS:
             self.verdict = replace(self.verdict, found=found)
+
+    def margins(self, *questions: Question) -> None:
+        """Measure how the error over the finest bound goes with the mean over the deviation, channel by channel."""
+        if self.verdict is None or self.verdict.kind in (Kind.NOT_OFFERED, Kind.CRASHED, Kind.HUNG):
+            return
+        found: dict[float, float] = {}
+        for question in questions:
+            (quantity,) = question.quantities
+            beside = self._choices(question.experiment, quantity)
+            outcomes = self.laboratory.traces(self.backend, self.dtype, question)
+            seen = [o for o in outcomes if isinstance(o, Observation) and o.case.elements <= LARGE]
+            evidence = Evidence(question.experiment, (quantity,), tuple(seen), beside)
+            for observation in seen:
+                x = given(observation.case).x
+                axes = (0, *range(2, x.ndim))
+                with np.errstate(all="ignore"):
+                    spread = abs(x.mean(axes)) / x.std(axes)
+                for name, expected in evidence.expected(observation, (), GRADES[self.dtype][0]):
+                    ratio = ratios(observation.trace[name], expected)
+                    for of_channel, its_ratio in zip(spread, ratio, strict=True):
+                        if 0 < of_channel < math.inf and not math.isnan(its_ratio):
+                            octave = 2.0 ** max(math.floor(math.log2(of_channel)), -4)
+                            found[octave] = max(found.get(octave, 0.0), float(its_ratio))
+        self.verdict = replace(self.verdict, margins=tuple(sorted(found.items())))
 
     def _judged(
         self,

@@ -3,15 +3,17 @@
 `normspec --backend my_adapter.py -n auto` is `pytest conformance --backend my_adapter.py -n auto` without a checkout.
 `normspec conventions A [B]` tells what backends do, and how to convert between them.
 `normspec claims [RESULTS.json]` writes what is claimed, in English, Chinese and formulas, with verdicts beside it.
+`normspec matrix DIR [DIR]` merges the results of many runs, from any machines, and tells what changed since a baseline.
 """
 
 import argparse
 import io
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,23 +24,27 @@ from normspec.conformance.checking import Laboratory
 from normspec.conformance.isolation import TRUSTED, Isolated, Limits
 from normspec.conformance.pools import DEFAULT_SEED, PROFILES
 
+if TYPE_CHECKING:
+    from normspec.conformance.merged import Merged
+
 USAGE = """\
 usage: normspec [--backend NAME ...] [options]    check implementations, claim by claim
        normspec conventions NAME [NAME ...]       what they do, from behaviour alone, and how to convert
        normspec claims [RESULTS.json ...]         what is claimed, as a page in Markdown or HTML, with verdicts
+       normspec matrix DIR [DIR ...]              merge results of many runs into one matrix, as a page or files
        normspec --version
 
-`normspec conventions --help` and `normspec claims --help` explain these. The first takes all of pytest's options:
+`normspec conventions --help`, `... claims --help` and `... matrix --help` explain these. The first takes all of pytest's
+options:
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite as pytest would, or tell conventions; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["conventions"]:
-        return conventions(given[1:])
-    if given[:1] == ["claims"]:
-        return claims(given[1:])
+    commands = {"conventions": conventions, "claims": claims, "matrix": matrix}
+    if given[:1] and given[0] in commands:
+        return commands[given[0]](given[1:])
     if given == ["--version"]:
         print(f"normspec {__version__}")
         return 0
@@ -157,6 +163,80 @@ def claims(arguments: Sequence[str]) -> int:
                 parser.exit(2, f"normspec claims: {path} cannot be written: {error.strerror}.\n")
             print(f"wrote {path}")
     return 0
+
+
+def matrix(arguments: Sequence[str]) -> int:
+    """`normspec matrix`: merge runs; 1 if something changed that nobody declared, 2 if they cannot be merged."""
+    parser = argparse.ArgumentParser(
+        prog="normspec matrix",
+        description="Merge the results of many runs, from any machines, into one matrix of claims, backends and "
+        "versions. A folder is searched for results.json, for what `normspec conventions --json` wrote, and for "
+        "stand-alone scripts. Without options the matrix is printed as Markdown.",
+        epilog="Exit status: 0; 1 if --baseline finds a change that is not as declared; 2 if the runs cannot be merged.",
+    )
+    parser.add_argument("places", nargs="+", type=Path, metavar="DIR|results.json", help="what runs left")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the page: one file that needs no other")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the merged results, for a later --baseline")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the matrix as Markdown")
+    parser.add_argument(
+        "--badge", metavar="FILE", type=Path, help="write a badge as SVG: how many verdicts are as declared"
+    )
+    parser.add_argument(
+        "--baseline", metavar="OLD.json", type=Path, help="list what changed since this --json file; fail if undeclared"
+    )
+    parser.add_argument(
+        "--mixed",
+        action="store_true",
+        help="merge runs of other profiles, seeds or claims, too, and mark their columns",
+    )
+    options = parser.parse_args(arguments)
+
+    from normspec.conformance import changes, merged
+    from normspec.conformance.outcomes import BadResults
+
+    try:
+        found = merged.gather(options.places, mixed=options.mixed)
+        old = merged.read(options.baseline) if options.baseline else None
+    except BadResults as problem:
+        parser.exit(2, f"normspec matrix: {problem}\n")
+    for path, text in _pages(found, options):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            parser.exit(2, f"normspec matrix: {path} cannot be written: {error.strerror}.\n")
+        print(f"wrote {path}")
+    if not (options.html or options.json or options.markdown or options.badge or old):
+        print(found.markdown(), end="")
+    else:
+        print(f"{len(found.columns)} columns: {', '.join(f'{n} {kind}' for kind, n in found.tally().items())}.")
+    if old is None:
+        return 0
+    changed = changes.changes(old, found)
+    undeclared = changes.unexpected(changed)
+    if not changed:
+        print(f"Nothing changed since {options.baseline}.")
+    else:
+        print(f"Since {options.baseline}, {len(changed)} verdicts changed; {len(undeclared)} of them (!) undeclared:")
+    for line in changes.told(changed):
+        print(line)
+    return 1 if undeclared else 0
+
+
+def _pages(found: "Merged", options: argparse.Namespace) -> Iterator[tuple[Path, str]]:
+    """What is to be written, and where; each is made when its turn comes."""
+    if options.json:
+        yield options.json, found.json()
+    if options.markdown:
+        yield options.markdown, found.markdown()
+    if options.badge:
+        from normspec.conformance import matrix_page
+
+        yield options.badge, matrix_page.badge(found)
+    if options.html:
+        from normspec.conformance import matrix_page
+
+        yield options.html, matrix_page.html(found)
 
 
 def _opened(

@@ -3,19 +3,24 @@
 import io
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from normspec import __version__
+from normspec.conformance.adapters import Backend
 from normspec.conformance.checking import Laboratory
-from normspec.conformance.conventions import Conventions, Fact, Finding, shared
+from normspec.conformance.conventions import Conduct, Conventions, Fact, Finding, shared
 from normspec.conformance.conversion import Conversion
 from normspec.conformance.matrix import SHORT
+from normspec.reference import ARTICLE, Rules
 
-SCHEMA = 1
+SCHEMA = 2
+CONDUCT = ("training", "tracking", "evaluation")
+Conducts = Mapping[tuple[str, int], Conduct]
+"""What a backend follows, by dtype and number of axes of x."""
 M = "m is the number of values of one channel in a batch: N times the spatial size."
 
 
@@ -187,6 +192,11 @@ def _plain_conventions(one: Conventions) -> dict[str, Any]:
         "dtypes": list(one.dtypes),
         "default_eps": one.eps,
         "default_momentum": one.momentum,
+        "initial_variance": one.start,
+        "conduct": [
+            {"dtype": dtype, "axes": ndim, **{at: _plain_rules(getattr(conduct, at)) for at in CONDUCT}}
+            for (dtype, ndim), conduct in one.conduct.items()
+        ],
         "facts": [
             {
                 "topic": fact.topic,
@@ -204,6 +214,37 @@ def _plain_conventions(one: Conventions) -> dict[str, Any]:
             for fact in one.facts
         ],
     }
+
+
+def _plain_rules(rules: Rules | None) -> dict[str, Any] | None:
+    """The choices that are not the article's."""
+    return None if rules is None else {k: v for k, v in asdict(rules).items() if v != getattr(ARTICLE, k)}
+
+
+def read_conventions(plain: Mapping[str, Any], backend: Callable[[Conducts], Backend]) -> Conventions:
+    """The conventions that `Comparison.plain` told of one backend; `backend` makes what is to stand for it."""
+    conduct = {
+        (str(place["dtype"]), int(place["axes"])): Conduct(
+            **{at: None if place[at] is None else Rules(**place[at]) for at in CONDUCT}
+        )
+        for place in plain["conduct"]
+    }
+    facts = [
+        Fact(
+            fact["topic"],
+            tuple(Finding(f["value"], f["status"], f["how"], f["dtype"], f["axes"] or 0) for f in fact["findings"]),
+        )
+        for fact in plain["facts"]
+    ]
+    return Conventions(
+        backend(conduct),
+        tuple(plain["dtypes"]),
+        facts,
+        conduct,
+        plain["default_eps"],
+        plain["default_momentum"],
+        plain["initial_variance"],
+    )
 
 
 def _plain_conversion(conversion: Conversion) -> dict[str, Any]:

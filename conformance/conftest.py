@@ -47,7 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", metavar="FILE", help="write results.json here")
     group.addoption("--matrix", metavar="FILE", help="write the matrix as Markdown here")
     group.addoption("--power", action="store_true", help="show which rivals were refuted, and how clearly")
-    group.addoption("--scripts", metavar="DIR", help="where failures leave their stand-alone scripts")
+    group.addoption(
+        "--scripts", metavar="DIR", help="leave the stand-alone scripts here, of failures and of declared deviations"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -139,7 +141,8 @@ def cell_of(check: Check, config: pytest.Config) -> Cell:
         verdict=check.verdict,
         deviation=backend.declared(claim, dtype),
     )
-    if cell.expected:
+    declared = bool(cell.declared and config.option.scripts)  # asked for by name: of what is as declared, too
+    if cell.expected and not declared:
         return cell
     suite = config.stash[SUITE]
     by_command = config.inipath is not None and config.inipath.name == "normspec.ini"

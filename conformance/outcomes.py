@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.matrix import SCHEMA, SHORT, claims_digest
-from normspec.conformance.verdicts import SEVERITY, Kind
+from normspec.conformance.verdicts import SEVERITY, Counterexample, Kind
+
+SETTINGS = ("normspec", "claims", "profile", "seed", "hypothesis", "numpy", "python", "platform")
+"""What results.json says of how it was made."""
 
 
 class BadResults(Exception):
@@ -31,8 +34,14 @@ class Outcome:
     expected: bool
     declared: bool
     reason: str
-    curves: Mapping[str, Sequence[float]]
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Numbers by step, by name, where the claim is about a course of something."""
+    cases: int = 0
+    worst: Mapping[str, float] = field(default_factory=dict)
+    """The largest error over bound, by quantity."""
+    margins: tuple[tuple[float, float], ...] = ()
+    """Where it was measured: how the error over the bound goes with the mean over the deviation."""
+    counterexample: Counterexample | None = None
 
     @property
     def label(self) -> str:
@@ -72,6 +81,14 @@ class Run:
     outcomes: tuple[Outcome, ...]
     problems: tuple[str, ...]
     """What was not run, and what a reader of these results should know."""
+    settings: Mapping[str, str]
+    """By name: the versions, the platform, the profile, the seed, and the fingerprint of the claims."""
+    dtypes: Mapping[str, tuple[str, ...]]
+    """What each backend offers, by its name."""
+    not_run: Mapping[str, str]
+    """Why backends could not run, by name."""
+    broken: Mapping[str, str]
+    """Adapters that could not be opened, as they were named, and why."""
 
     def rows(self, claim: str) -> list[Row]:
         """The verdicts on a claim: a row for each backend and verdict, in the order of the file."""
@@ -141,22 +158,52 @@ def _run(file: str, plain: Any) -> Run:
     titles = {
         b["name"]: b["name"] if b["version"] == "unknown" else f"{b['name']} {b['version']}" for b in plain["backends"]
     }
-    return Run(file, made, titles, outcomes, tuple(problems))
+    return Run(
+        file,
+        made,
+        titles,
+        outcomes,
+        tuple(problems),
+        settings={name: str(plain[name]) for name in SETTINGS},
+        dtypes={str(b["name"]): tuple(b["dtypes"]) for b in plain["backends"]},
+        not_run={str(name): str(why) for name, why in plain.get("not_run", {}).items()},
+        broken={str(name): str(why) for name, why in plain.get("broken", {}).items()},
+    )
 
 
 def _outcome(cell: Mapping[str, Any]) -> Outcome:
-    verdict = cell["verdict"]
-    curves = {str(name): tuple(map(float, values)) for name, values in (verdict.get("curves") or {}).items()}
+    return outcome({**cell["verdict"], **{name: cell[name] for name in cell if name != "verdict"}})
+
+
+def outcome(plain: Mapping[str, Any]) -> Outcome:
+    """The outcome that a cell tells whose verdict's fields stand among its own."""
+    seen = plain.get("counterexample")
     return Outcome(
-        claim=str(cell["claim"]),
-        backend=str(cell["backend"]),
-        dtype=str(cell["dtype"]),
-        kind=Kind(verdict["kind"]),
-        rival=str(verdict.get("rival", "")),
-        found=str(verdict.get("found", "")),
-        words=str(verdict.get("words", "")),
-        expected=bool(cell["expected"]),
-        declared=bool(cell.get("declared")),
-        reason=str(cell.get("reason", "")),
-        curves=curves,
+        claim=str(plain["claim"]),
+        backend=str(plain["backend"]),
+        dtype=str(plain["dtype"]),
+        kind=Kind(plain["kind"]),
+        rival=str(plain.get("rival", "")),
+        found=str(plain.get("found", "")),
+        words=str(plain.get("words", "")),
+        expected=bool(plain["expected"]),
+        declared=bool(plain.get("declared")),
+        reason=str(plain.get("reason", "")),
+        curves={str(name): tuple(map(float, values)) for name, values in (plain.get("curves") or {}).items()},
+        cases=int(plain.get("cases", 0)),
+        worst={str(name): float(ratio) for name, ratio in (plain.get("worst") or {}).items()},
+        margins=tuple((float(spread), float(ratio)) for spread, ratio in plain.get("margins") or ()),
+        counterexample=_counterexample(seen) if seen else None,
+    )
+
+
+def _counterexample(plain: Mapping[str, Any]) -> Counterexample:
+    return Counterexample(
+        case=str(plain["case"]),
+        experiment=str(plain.get("experiment", "")),
+        quantity=str(plain.get("quantity", "")),
+        index=tuple(map(int, plain.get("index", ()))),
+        got=float(plain.get("got", 0)),
+        expected=float(plain.get("expected", 0)),
+        bound=float(plain.get("bound", 0)),
     )

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,12 +94,23 @@ def write(folder: Path, check: Check, again: str) -> Path | None:
         )
     if not calls or sum(a.size for c in calls for a in c.arguments if isinstance(a, np.ndarray)) > LARGEST:
         return None
-    name = re.sub(r"\W+", "_", f"{check.claim.id}_{check.backend.name}_{check.dtype}")
-    path = folder / f"{name}.py"
+    path = folder / filename(check.claim.id, check.backend.name, check.dtype)
     folder.mkdir(parents=True, exist_ok=True)
     right = _expected_of_layer(check.replay, trace, check.dtype)
     path.write_text(_text(check, calls, right, again), encoding="utf-8")
     return path
+
+
+def filename(claim: str, backend: str, dtype: str) -> str:
+    """What the script of a claim, backend and dtype is called."""
+    return re.sub(r"\W+", "_", f"{claim}_{backend}_{dtype}") + ".py"
+
+
+def blocks(text: str) -> list[str]:
+    """A script in parts that are it, put together; the scripts of one backend share all but the first and the last."""
+    marks = [f"# -- the adapter {'-' * 101}", _HELPERS]
+    places = sorted(at for mark in marks for at in (text.find(mark), text.find(mark) + len(mark)) if mark in text)
+    return [text[a:b] for a, b in pairwise([0, *places, len(text)]) if a < b]
 
 
 def _copied(argument: Any) -> Any:

@@ -54,6 +54,7 @@ def test_cancellation(check: Check) -> None:
         on(pools.cancellation, TRAIN_GRADIENTS, "dx", "dweight"),
         accepted=["stable"],
     )
+    check.margins(on(pools.accuracy, TRAIN, "running_var"), on(pools.cancellation, TRAIN, "running_var"))
 
 
 @pytest.mark.claim("precision.half-statistics")

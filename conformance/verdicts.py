@@ -57,6 +57,8 @@ class Verdict:
     counterexample: Counterexample | None = None
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """What was measured step by step, by name, where the claim is about that."""
+    margins: tuple[tuple[float, float], ...] = ()
+    """Pairs of |mean| / deviation, as a power of 2, and the largest error over bound among such data, if measured."""
 
     @property
     def label(self) -> str:
@@ -71,6 +73,7 @@ class Verdict:
     def from_serializable(cls, plain: Mapping[str, Any]) -> "Verdict":
         """The verdict that `serializable` wrote."""
         values = dict(plain, kind=Kind(plain["kind"]), left=tuple(plain["left"]))
+        values["margins"] = tuple((float(spread), float(ratio)) for spread, ratio in plain["margins"])
         values["curves"] = {name: tuple(curve) for name, curve in plain["curves"].items()}
         if values["counterexample"] is not None:
             values["counterexample"] = Counterexample(

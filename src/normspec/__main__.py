@@ -1,5 +1,7 @@
-"""`python -m normspec` is the `normspec` command."""
+"""`python -m normspec` is `normspec`."""
+
+import sys
 
 from normspec.conformance.command import main
 
-raise SystemExit(main())
+sys.exit(main())
