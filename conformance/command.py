@@ -34,8 +34,8 @@ usage: normspec [--backend NAME ...] [options]    check implementations, claim b
        normspec matrix DIR [DIR ...]              merge results of many runs into one matrix, as a page or files
        normspec --version
 
-`normspec conventions --help`, `... claims --help` and `... matrix --help` explain these. The first takes all of pytest's
-options:
+`normspec conventions --help`, `... claims --help` and `... matrix --help` explain these. The first takes all of
+pytest's options:
 """
 
 
@@ -172,7 +172,7 @@ def matrix(arguments: Sequence[str]) -> int:
         description="Merge the results of many runs, from any machines, into one matrix of claims, backends and "
         "versions. A folder is searched for results.json, for what `normspec conventions --json` wrote, and for "
         "stand-alone scripts. Without options the matrix is printed as Markdown.",
-        epilog="Exit status: 0; 1 if --baseline finds a change that is not as declared; 2 if the runs cannot be merged.",
+        epilog="Exit status: 0; 1 if --baseline finds a change that nobody declared; 2 if the runs cannot be merged.",
     )
     parser.add_argument("places", nargs="+", type=Path, metavar="DIR|results.json", help="what runs left")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the page: one file that needs no other")

@@ -2,12 +2,15 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-_INK = "#808080"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#808080"
 """Of text, axes and grid: a grey that is read on white as well as on black."""
-_LINES = ("#d1495b", "#2a88d8", "#8a7f00", "#8a5fd0", "#1f9d76")
+LINES = ("#d1495b", "#2a88d8", "#8a7f00", "#8a5fd0", "#1f9d76")
 """Of the curves, likewise, and told apart by most colour-blind eyes; the dashes tell them apart as well."""
 _DASHES = ("-", "--", "-.", ":")
 
@@ -21,6 +24,23 @@ def drawn(title: str, curves: Mapping[str, Sequence[float]]) -> str:
 
     Values that are not finite leave a gap. Raises NoPlots without Matplotlib.
     """
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.add_subplot(xlabel="step", title=title, facecolor="none")
+        for number, (name, curve) in enumerate(curves.items()):
+            shown = [value if math.isfinite(value) else math.nan for value in curve]
+            color, dashes = LINES[number % len(LINES)], _DASHES[number % len(_DASHES)]
+            axes.plot(range(1, len(shown) + 1), shown, label=name, linewidth=1.6, color=color, linestyle=dashes)
+        axes.grid(alpha=0.35)
+        axes.spines[["top", "right"]].set_visible(False)
+        if curves:
+            axes.legend(frameon=False)
+
+    return svg(title, (6.4, 3.6), draw)
+
+
+def svg(title: str, size: tuple[float, float], draw: "Callable[[Figure], None]") -> str:
+    """An SVG element of `size` in inches, on a transparent background. Raises NoPlots without Matplotlib."""
     try:
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -34,21 +54,13 @@ def drawn(title: str, curves: Mapping[str, Sequence[float]]) -> str:
         "font.size": 10,
         "text.parse_math": False,
         "axes.titlesize": 11,
-        **{f"{of}color": _INK for of in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.", "grid.")},
+        **{f"{of}color": INK for of in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.", "grid.")},
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever the user has set
         matplotlib.rcParams.update(style)
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained", facecolor="none")
-        axes = figure.add_subplot(xlabel="step", title=title, facecolor="none")
-        for number, (name, curve) in enumerate(curves.items()):
-            shown = [value if math.isfinite(value) else math.nan for value in curve]
-            color, dashes = _LINES[number % len(_LINES)], _DASHES[number % len(_DASHES)]
-            axes.plot(range(1, len(shown) + 1), shown, label=name, linewidth=1.6, color=color, linestyle=dashes)
-        axes.grid(alpha=0.35)
-        axes.spines[["top", "right"]].set_visible(False)
-        if curves:
-            axes.legend(frameon=False)
+        figure = Figure(figsize=size, layout="constrained", facecolor="none")
+        draw(figure)
         file = io.StringIO()
         about = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # nothing of when and with what
         FigureCanvasSVG(figure)  # becomes the figure's own

@@ -119,7 +119,7 @@ def _rendered(template: str, runs: Sequence[Run], base: str | None) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(mathml=_mathml, plain=_plain, svg=_svg)
+    environment.filters.update(mathml=mathml, plain=_plain, svg=_svg)
     runs = told_apart(runs)
     topics: dict[str, list[ClaimView]] = {}
     for claim in CLAIMS.values():
@@ -164,7 +164,7 @@ def _view(claim: Claim, runs: Sequence[Run], base: str | None) -> ClaimView:
 # -- filters ----------------------------------------------------------------------------------------------------------
 
 
-def _mathml(latex: str) -> Markup:
+def mathml(latex: str) -> Markup:
     """A formula in MathML; parts side by side are several, so that they can stand below each other."""
     *first, last = latex.split(r", \quad ")
     return Markup(" ").join(Markup(convert(part)) for part in (*(f"{part}," for part in first), last))
