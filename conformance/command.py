@@ -3,6 +3,7 @@
 `normspec --backend my_adapter.py -n auto` is `pytest conformance --backend my_adapter.py -n auto` without a checkout.
 `normspec conventions A [B]` tells what backends do, and how to convert between them.
 `normspec claims [RESULTS.json]` writes what is claimed, in English, Chinese and formulas, with verdicts beside it.
+`normspec record DIR A [B]` runs both on A and B and leaves in DIR what a matrix is made of.
 `normspec matrix DIR [DIR]` merges the results of many runs, from any machines, and tells what changed since a baseline.
 """
 
@@ -31,18 +32,19 @@ USAGE = """\
 usage: normspec [--backend NAME ...] [options]    check implementations, claim by claim
        normspec conventions NAME [NAME ...]       what they do, from behaviour alone, and how to convert
        normspec claims [RESULTS.json ...]         what is claimed, as a page in Markdown or HTML, with verdicts
+       normspec record DIR NAME [NAME ...]        check them, and leave in DIR all that a matrix is made of
        normspec matrix DIR [DIR ...]              merge results of many runs into one matrix, as a page or files
        normspec --version
 
-`normspec conventions --help`, `... claims --help` and `... matrix --help` explain these. The first takes all of
-pytest's options:
+Each of the words explains itself with `--help`, as in `normspec matrix --help`. The first takes all of pytest's
+options:
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite as pytest would, or tell conventions; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"conventions": conventions, "claims": claims, "matrix": matrix}
+    commands = {"conventions": conventions, "claims": claims, "record": record, "matrix": matrix}
     if given[:1] and given[0] in commands:
         return commands[given[0]](given[1:])
     if given == ["--version"]:
@@ -88,6 +90,7 @@ def conventions(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="draw other cases than the fixed ones")
     parser.add_argument("--json", metavar="FILE", help="write all of it as JSON; - for standard output, and no text")
     parser.add_argument("-v", "--verbose", action="store_true", help="also what is alike, and how it was found")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no text, and no conversions in the JSON")
     options = parser.parse_args(arguments)
     backends, not_run = _opened(parser, options.backends, options.dtype)
 
@@ -101,10 +104,11 @@ def conventions(arguments: Sequence[str]) -> int:
         if sys.stderr.isatty():
             print(f"looking at {backend.title} ...", file=sys.stderr)
         found.append(find(backend, [d for d in backend.dtypes if not options.dtype or d in options.dtype], laboratory))
-    pairs = [pair for other in found[1:] for pair in ((found[0], other), (other, found[0]))]
+    others = () if options.quiet else found[1:]
+    pairs = [pair for other in others for pair in ((found[0], other), (other, found[0]))]
     made = [conversion for a, b in pairs for conversion in conversions(a, b, laboratory)]
     comparison = Comparison(found, made, not_run)
-    if options.json != "-":
+    if options.json != "-" and not options.quiet:
         width = shutil.get_terminal_size().columns
         print(comparison.terminal(width, color=sys.stdout.isatty(), verbose=options.verbose), end="")
     if options.json == "-":
@@ -163,6 +167,29 @@ def claims(arguments: Sequence[str]) -> int:
                 parser.exit(2, f"normspec claims: {path} cannot be written: {error.strerror}.\n")
             print(f"wrote {path}")
     return 0
+
+
+def record(arguments: Sequence[str]) -> int:
+    """`normspec record`: run the suite and `conventions` on the same backends; the exit status of the suite."""
+    parser = argparse.ArgumentParser(
+        prog="normspec record",
+        description="Check backends, ask what they do, and leave in DIR what `normspec matrix` reads: results.json, "
+        "conventions.json, and stand-alone scripts of everything that deviates. Further options go to pytest, as "
+        "--profile quick or -n auto.",
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where to leave it")
+    parser.add_argument(
+        "backends", nargs="+", metavar="NAME|FILE.py[:NAME]|MODULE:NAME", help="what to check; as for --backend"
+    )
+    options, further = parser.parse_known_args(arguments)
+    folder: Path = options.folder
+    named = [word for backend in options.backends for word in ("--backend", backend)]
+    left = ["--results", str(folder / "results.json"), "--scripts", str(folder / "scripts")]
+    shutil.rmtree(folder / "scripts", ignore_errors=True)  # those of an earlier run would pass for this one's
+    status = main([*named, *left, *further])
+    if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        conventions([*options.backends, "--json", str(folder / "conventions.json"), "--quiet"])
+    return status
 
 
 def matrix(arguments: Sequence[str]) -> int:
