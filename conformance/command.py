@@ -174,8 +174,8 @@ def record(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="normspec record",
         description="Check backends, ask what they do, and leave in DIR what `normspec matrix` reads: results.json, "
-        "conventions.json, and stand-alone scripts of everything that deviates. Further options go to pytest, as "
-        "--profile quick or -n auto.",
+        "conventions.json, and stand-alone scripts of everything that deviates. Options of the suite and of "
+        "pytest, as --profile quick or -n auto, come behind.",
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="where to leave it")
     parser.add_argument(

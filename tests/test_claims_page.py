@@ -70,7 +70,7 @@ def test_every_verdict_has_its_sign():
 def test_formulas_are_read_alike_by_markdown_and_mathml(formula):
     assert not re.search(r"\\[^a-zA-Z]|[|*`<>$\n]|\]\(|[^A-Za-z0-9]_|\\operatorname", formula)
     assert formula.count("{") == formula.count("}")
-    assert "\\" not in page._mathml(formula), "a command that is not known"
+    assert "\\" not in page.mathml(formula), "a command that is not known"
 
 
 def test_formulas_of_choices_are_of_choices_that_exist():
