@@ -20,4 +20,8 @@ SHIPPED = {
     "torch-cuda": Shipped("normspec.backends.torch:TorchCuda", ("torch",)),
     "jax": Shipped("normspec.backends.jax:Jax", ("jax",)),
     "jax-jit": Shipped("normspec.backends.jax:JaxJit", ("jax",)),
+    "keras-torch": Shipped("normspec.backends.keras:KerasTorch", ("keras", "torch")),
+    "keras-jax": Shipped("normspec.backends.keras:KerasJax", ("keras", "jax")),
+    "keras-tensorflow": Shipped("normspec.backends.keras:KerasTensorFlow", ("keras", "tensorflow")),
+    "keras-numpy": Shipped("normspec.backends.keras:KerasNumPy", ("keras",)),
 }

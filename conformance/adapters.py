@@ -13,7 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -125,6 +125,14 @@ class Backend:
             if deviation.claim == claim and dtype in deviation.dtypes and _applies(deviation.versions, self.version):
                 return deviation
         return None
+
+    def implied(self, claim: str, dtype: str, rival: str) -> Deviation | None:
+        """What declared deviations imply: a claim that follows from theirs deviates by the same rivals, no other."""
+        causes = [d for cause in CLAIMS[claim].follows if (d := self.declared(cause, dtype)) and d.rival in rival]
+        if not causes or " and ".join(d.rival for d in causes) != rival:
+            return None
+        reason = " and ".join(f"it follows from {d.claim}: {d.reason}" for d in causes)
+        return replace(causes[0], claim=claim, rival=rival, reason=reason)
 
 
 def open_backend(spec: str) -> Backend:

@@ -95,3 +95,12 @@ def formula_grades(dtype: str) -> list[Arithmetic]:
 def coarsest(dtype: str) -> Arithmetic:
     """The coarsest grade that computes in `dtype` itself."""
     return own_grades(dtype)[-1]
+
+
+def shortest(value: float, reach: float) -> str:
+    """The decimal with the fewest digits that is within `reach` of a value."""
+    for digits in range(1, 18):
+        text = f"{value:.{digits}g}"
+        if abs(float(text) - value) <= reach:
+            return f"{float(text):g}" if digits <= 6 else text
+    return repr(value)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, Crashed, Hung, NotOffered
-from normspec.conformance.arithmetic import GRADES, Arithmetic, formula_grades
+from normspec.conformance.arithmetic import GRADES, Arithmetic, formula_grades, shortest
 from normspec.conformance.cases import Case
 from normspec.conformance.claims import Claim, Rival
 from normspec.conformance.experiments import (
@@ -429,7 +429,7 @@ class Check:
         if math.isnan(found):
             self.verdict = Verdict(kind=Kind.FAILS, words="a new layer's results follow no value of it", cases=1)
             return
-        shown = f"{found:.4g}"
+        shown = shortest(found, reach)
         self.verdict = Verdict(kind=Kind.DEVIATES, rival=shown, words=f"found {shown}", found=shown, cases=1)
 
     def outcome(self, judge: Callable[[Backend, Laboratory], Verdict]) -> None:

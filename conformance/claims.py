@@ -519,6 +519,7 @@ _ALL = (
         ),
         undecidable=dict.fromkeys(("float16", "bfloat16"), "the experiment is stated in float32"),
         hint="the claims on normalize and running say which part differs",
+        follows=("running.update", "running.sample-variance"),
     ),
     # -- section 4: the relatives --------------------------------------------------------------------------------------
     Claim(

@@ -139,7 +139,7 @@ def cell_of(check: Check, config: pytest.Config) -> Cell:
         backend=backend.name,
         dtype=dtype,
         verdict=check.verdict,
-        deviation=backend.declared(claim, dtype),
+        deviation=backend.declared(claim, dtype) or backend.implied(claim, dtype, check.verdict.rival),
     )
     declared = bool(cell.declared and config.option.scripts)  # asked for by name: of what is as declared, too
     if cell.expected and not declared:

@@ -15,7 +15,7 @@ import numpy as np
 
 from normspec.conformance import pools
 from normspec.conformance.adapters import Backend, Crashed, NotOffered, told
-from normspec.conformance.arithmetic import formula_grades
+from normspec.conformance.arithmetic import formula_grades, shortest
 from normspec.conformance.cases import Case
 from normspec.conformance.checking import Failed, Laboratory, on
 from normspec.conformance.claims import Rival
@@ -616,15 +616,6 @@ def explain(dtype: str, evidence: Evidence, base: Rules = ARTICLE) -> Rules | No
 
     rivals = () if agrees(()) else explanation(dtype, evidence) or ()
     return reduce(lambda rules, rival: rival.rules(rules), rivals, base) if agrees(rivals) else None
-
-
-def shortest(value: float, reach: float) -> str:
-    """The decimal with the fewest digits that is within `reach` of a value."""
-    for digits in range(1, 18):
-        text = f"{value:.{digits}g}"
-        if abs(float(text) - value) <= reach:
-            return f"{float(text):g}" if digits <= 6 else text
-    return repr(value)
 
 
 def _failure(error: NotOffered | Crashed, dtype: str) -> Finding:

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from normspec.conformance import pools, prediction
 from normspec.conformance.adapters import Crashed, NotOffered
-from normspec.conformance.arithmetic import REFERENCE, Arithmetic, formula_grades, parameter_dtype
+from normspec.conformance.arithmetic import REFERENCE, Arithmetic, formula_grades, parameter_dtype, shortest
 from normspec.conformance.cases import Case, Inputs, rounded
 from normspec.conformance.checking import Laboratory
-from normspec.conformance.conventions import OWN_MOMENTUM, WORDS, Conduct, Conventions, shared, shortest
+from normspec.conformance.conventions import OWN_MOMENTUM, WORDS, Conduct, Conventions, shared
 from normspec.conformance.experiments import STATE, given, run_evaluate, run_train
 from normspec.conformance.judging import ratios
 from normspec.conformance.prediction import Expected

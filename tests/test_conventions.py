@@ -16,9 +16,10 @@ from faulty import FAULTS, RulesBackend, backend
 
 from normspec.backends.numpy import NumPy
 from normspec.conformance.adapters import open_backend
+from normspec.conformance.arithmetic import shortest
 from normspec.conformance.claims import CLAIMS
 from normspec.conformance.comparison import Comparison, told
-from normspec.conformance.conventions import CRASHED, FOUND, UNKNOWN, find, shortest
+from normspec.conformance.conventions import CRASHED, FOUND, UNKNOWN, find
 from normspec.conformance.conversion import conversions
 from normspec.conformance.defaults import default_eps
 from normspec.reference import ARTICLE, Rules
