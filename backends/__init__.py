@@ -24,4 +24,7 @@ SHIPPED = {
     "keras-jax": Shipped("normspec.backends.keras:KerasJax", ("keras", "jax")),
     "keras-tensorflow": Shipped("normspec.backends.keras:KerasTensorFlow", ("keras", "tensorflow")),
     "keras-numpy": Shipped("normspec.backends.keras:KerasNumPy", ("keras",)),
+    "tf-keras": Shipped("normspec.backends.tf_keras:TfKeras", ("tf_keras",)),
+    "tf-keras-unfused": Shipped("normspec.backends.tf_keras:TfKerasUnfused", ("tf_keras",)),
+    "tensorflow-fused": Shipped("normspec.backends.tensorflow:Fused", ("tensorflow",)),
 }

@@ -53,6 +53,54 @@ _DEVIATIONS: tuple[dict[str, Any], ...] = (
 )
 
 
+_HALF_RELATIVES: dict[str, Any] = {
+    "claim": "relatives.half-statistics",
+    "rival": "half steps",
+    "versions": "",
+    "reason": "GroupNormalization casts to float32 only what LayerNormalization does not: steps are in x's dtype",
+    "link": "undocumented",
+    "dtypes": ("bfloat16", "float16"),
+}
+_EMPTY_GRADIENTS: dict[str, Any] = {
+    "claim": "hygiene.empty-batch",
+    "rival": "gradients of nothing are not 0",
+    "versions": "",
+    "reason": "the mean of nothing is NaN, and dweight with it",
+    "link": "undocumented",
+}
+_EMPTY_STATE: dict[str, Any] = {
+    "claim": "hygiene.empty-batch",
+    "rival": "the state moves",
+    "versions": "",
+    "reason": "the mean of nothing is NaN, and is averaged into the state",
+    "link": "undocumented",
+}
+_NEGATIVE_VARIANCE: dict[str, Any] = {
+    "claim": "precision.cancellation",
+    "rival": "NaN from a negative variance",
+    "versions": "",
+    "reason": "ops.moments computes mean(x^2) - mean(x)^2 and does not keep it from going below -epsilon",
+    "link": "undocumented",
+    "dtypes": ("float32",),
+}
+_REASON_64 = "a float64 layer computes in float32: result_type(float64, float32) is float32 but on TensorFlow"
+
+
+def _float32_inside(**rivals: str) -> tuple[dict[str, Any], ...]:
+    """What comes of it, by claim, with an underscore for its dot and dashes."""
+    return tuple(
+        {
+            "claim": claim.replace("_", ".", 1).replace("_", "-"),
+            "rival": rival,
+            "versions": "",
+            "reason": _REASON_64,
+            "link": "undocumented",
+            "dtypes": ("float64",),
+        }
+        for claim, rival in rivals.items()
+    )
+
+
 def _last(x: Array) -> Array:
     """Channels moved from axis 1 to the end."""
     return np.moveaxis(x, 1, -1)
@@ -248,6 +296,22 @@ class KerasTorch(_Keras):
 
     name = "keras-torch"
     framework = "torch"
+    deviations = (
+        *_DEVIATIONS,
+        _HALF_RELATIVES,
+        _EMPTY_GRADIENTS,
+        _NEGATIVE_VARIANCE,
+        *_float32_inside(
+            precision_within_bound="fails",
+            precision_cancellation="narrow sums",
+            precision_extent="narrow sums",
+            precision_large_finite="squares overflow early",
+            relatives_group_norm="fails",
+            relatives_identities="one group is not layer norm",
+            why_depth="the spread drifts",
+            hygiene_every_shape="narrow sums",
+        ),
+    )
 
     def __init__(self) -> None:
         import torch
@@ -273,6 +337,7 @@ class KerasTensorFlow(_Keras):
 
     name = "keras-tensorflow"
     framework = "tensorflow"
+    deviations = (*_DEVIATIONS, _HALF_RELATIVES, _EMPTY_GRADIENTS)
 
     def _gradients(self, made: Any, x: Array, dy: Array, **options: bool) -> Arrays:
         import tensorflow
@@ -291,6 +356,22 @@ class KerasNumPy(_Keras):
 
     name = "keras-numpy"
     framework = "numpy"
+    deviations = (
+        *_DEVIATIONS,
+        _HALF_RELATIVES,
+        _EMPTY_STATE,
+        _NEGATIVE_VARIANCE,
+        {**_NEGATIVE_VARIANCE, "claim": "precision.within-bound", "rival": "fails"},
+        *_float32_inside(
+            precision_within_bound="fails",
+            precision_cancellation="narrow sums",
+            precision_extent="narrow sums",
+            precision_large_finite="squares overflow early",
+            relatives_group_norm="fails",
+            why_depth="the spread drifts",
+            hygiene_every_shape="fails",
+        ),
+    )
 
 
 class KerasJax(_Keras):
@@ -298,6 +379,7 @@ class KerasJax(_Keras):
 
     name = "keras-jax"
     framework = "jax"
+    deviations = (*_DEVIATIONS, _HALF_RELATIVES, _EMPTY_GRADIENTS, *_float32_inside(why_depth="the spread drifts"))
 
     def __init__(self) -> None:
         os.environ["JAX_ENABLE_X64"] = "1"
@@ -317,7 +399,8 @@ class KerasJax(_Keras):
         config = made.get_config()
         hyper = {name: config[name] for name in ("epsilon", "momentum") if name in config}
         kept = {n: v for n, v in config.items() if n not in (*hyper, "name")}
-        key = (type(made).__name__, repr(sorted(kept.items(), key=repr)), x.ndim, dy is None, tuple(options.items()))
+        shapes = tuple(tuple(v.shape) for v in made.variables)
+        key = (type(made).__name__, repr(sorted(kept.items(), key=repr)), shapes, dy is None, tuple(options.items()))
         if key not in self._compiled:
 
             def forward(trainable: Any, fixed: Any, x: Any, hyper: Any) -> Any:

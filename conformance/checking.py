@@ -429,7 +429,8 @@ class Check:
         if math.isnan(found):
             self.verdict = Verdict(kind=Kind.FAILS, words="a new layer's results follow no value of it", cases=1)
             return
-        shown = shortest(found, reach)
+        shown = shortest(found, max(reach, 1e-6 * abs(found)))  # a name: people choose defaults of a few digits
+        shown = shortest(found, reach) if shown == f"{expected:g}" else shown
         self.verdict = Verdict(kind=Kind.DEVIATES, rival=shown, words=f"found {shown}", found=shown, cases=1)
 
     def outcome(self, judge: Callable[[Backend, Laboratory], Verdict]) -> None:
