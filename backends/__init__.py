@@ -27,4 +27,5 @@ SHIPPED = {
     "tf-keras": Shipped("normspec.backends.tf_keras:TfKeras", ("tf_keras",)),
     "tf-keras-unfused": Shipped("normspec.backends.tf_keras:TfKerasUnfused", ("tf_keras",)),
     "tensorflow-fused": Shipped("normspec.backends.tensorflow:Fused", ("tensorflow",)),
+    "mlx": Shipped("normspec.backends.mlx:Mlx", ("mlx",)),
 }

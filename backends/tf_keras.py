@@ -39,7 +39,7 @@ def _first(y: Any) -> Array:
 def _batch_norm(x: Array, weight: Array, bias: Array, mean: Array, var: Array, **options: Any) -> Any:
     """A layer with these values."""
     if x.ndim != 4 and options["fused"] is None:
-        raise NotImplementedError("tf-keras-unfused tells of x with other than 4 axes, which the kernel does not take")
+        raise NotImplementedError("x with other than 4 axes does not meet the kernel: see tf-keras-unfused")
     made = tf_keras.layers.BatchNormalization(dtype=POLICIES[x.dtype.name], **options)
     made.build((*[None] * (x.ndim - 1), weight.size))
     made.set_weights([weight, bias, mean, var])
@@ -182,9 +182,7 @@ class TfKerasLayer:
 
     def __init__(self, channels: int, ndim: int, dtype: str, fused: bool | None, **options: float | None) -> None:
         if ndim != 4 and fused is None:
-            raise NotImplementedError(
-                "tf-keras-unfused tells of x with other than 4 axes, which the kernel does not take"
-            )
+            raise NotImplementedError("x with other than 4 axes does not meet the kernel: see tf-keras-unfused")
         if "momentum" in options and options["momentum"] is None:
             raise NotImplementedError("momentum is a number in Keras")
         given = {{"eps": "epsilon"}.get(name, name): value for name, value in options.items()}

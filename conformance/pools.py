@@ -180,6 +180,7 @@ def _exact_corners(dtype: str) -> list[Case]:
         replace(plain, shape=(2, 2, 2, 1, 3), data="exact 2", eps=2.0, seed=5),
         replace(plain, shape=(1, 3, 4), seed=8),
         replace(plain, shape=(4, 257), seed=9),
+        replace(plain, shape=(2, 17, 1, 2), seed=10),
         replace(plain, scale=2.0**-10, eps=2.0**-20, seed=6),
         replace(plain, shape=(2, 3, 1, 4), scale=2.0**-10, eps=13 * 2.0**-20, seed=7, momentum=0.125),
     ]
