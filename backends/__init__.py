@@ -20,4 +20,7 @@ SHIPPED = {
     "torch-cuda": Shipped("normspec.backends.torch:TorchCuda", ("torch",)),
     "jax": Shipped("normspec.backends.jax:Jax", ("jax",)),
     "jax-jit": Shipped("normspec.backends.jax:JaxJit", ("jax",)),
+    "flax-linen": Shipped("normspec.backends.flax:FlaxLinen", ("flax",)),
+    "flax-nnx": Shipped("normspec.backends.flax:FlaxNnx", ("flax",)),
+    "flax-linen-two-passes": Shipped("normspec.backends.flax:FlaxLinenTwoPasses", ("flax",), on_request=True),
 }
