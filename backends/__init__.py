@@ -23,4 +23,6 @@ SHIPPED = {
     "flax-linen": Shipped("normspec.backends.flax:FlaxLinen", ("flax",)),
     "flax-nnx": Shipped("normspec.backends.flax:FlaxNnx", ("flax",)),
     "flax-linen-two-passes": Shipped("normspec.backends.flax:FlaxLinenTwoPasses", ("flax",), on_request=True),
+    "equinox-batch": Shipped("normspec.backends.equinox:EquinoxBatch", ("equinox",)),
+    "equinox-ema": Shipped("normspec.backends.equinox:EquinoxEma", ("equinox",)),
 }

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from functools import cache, partial
+from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -11,11 +13,7 @@ from flax import linen
 from jax import numpy as jnp
 from numpy.typing import NDArray
 
-nnx: Any
-try:
-    from flax import nnx
-except ImportError:  # an older Flax
-    nnx = None
+nnx: Any = import_module("flax.nnx") if find_spec("flax.nnx") else None  # an older Flax has none
 
 Array = NDArray[Any]
 
