@@ -25,4 +25,5 @@ SHIPPED = {
     "flax-linen-two-passes": Shipped("normspec.backends.flax:FlaxLinenTwoPasses", ("flax",), on_request=True),
     "equinox-batch": Shipped("normspec.backends.equinox:EquinoxBatch", ("equinox",)),
     "equinox-ema": Shipped("normspec.backends.equinox:EquinoxEma", ("equinox",)),
+    "haiku": Shipped("normspec.backends.haiku:Haiku", ("haiku",)),
 }

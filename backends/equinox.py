@@ -252,9 +252,10 @@ class Layer:
 
 
 class EquinoxEma(EquinoxBatch):
-    """Mode "ema", once the only one."""
+    """Mode "ema", once the only one; it takes x of its parameters' dtype alone, and else raises a TypeError."""
 
     name = "equinox-ema"
+    dtypes = ("float64", "float32")
     deviations = ()
     unavailable = ""
     mode = "ema"
