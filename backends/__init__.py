@@ -26,4 +26,5 @@ SHIPPED = {
     "equinox-batch": Shipped("normspec.backends.equinox:EquinoxBatch", ("equinox",)),
     "equinox-ema": Shipped("normspec.backends.equinox:EquinoxEma", ("equinox",)),
     "haiku": Shipped("normspec.backends.haiku:Haiku", ("haiku",)),
+    "stablehlo": Shipped("normspec.backends.stablehlo:StableHlo", ("jax", "jaxlib"), on_request=True),
 }

@@ -149,8 +149,9 @@ class EquinoxBatch:
 
     name = "equinox-batch"
     version = version("equinox")
-    dtypes = ("float64", "float32", "bfloat16", "float16")
+    dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16", "float16")
     deviations: tuple[dict[str, Any], ...] = ()
+    compiles = True  # every new shape takes longer to compile than many to run
     unavailable = "" if _HAS_MODES else "this Equinox has no modes"
     mode = "batch"
 

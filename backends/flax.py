@@ -80,16 +80,17 @@ class _Nnx:
     def __init__(self, **options: Any) -> None:
         self.options = options
 
-    def _made(self, layer: Any, x: Any, weight: Any, bias: Any, **more: Any) -> Any:
-        features = weight.shape[0] if weight.ndim == 1 else weight.shape
-        made = layer(features, rngs=nnx.Rngs(0), **_dtypes(x.dtype), **self.options, **more)
-        made.scale = nnx.Param(weight)
+    def _made(self, layer: str, x: Any, weight: Any, bias: Any, **more: Any) -> Any:
+        if not hasattr(nnx, layer):
+            raise NotImplementedError(f"this Flax has no nnx.{layer}")
+        made = getattr(nnx, layer)(weight.size, rngs=nnx.Rngs(0), **_dtypes(x.dtype), **self.options, **more)
+        made.scale = nnx.Param(weight.reshape(-1))  # it holds one axis for all features
         if bias is not None:
-            made.bias = nnx.Param(bias)
+            made.bias = nnx.Param(bias.reshape(-1))
         return made
 
     def _batch_norm(self, x: Any, weight: Any, bias: Any, mean: Any, var: Any, **more: Any) -> Any:
-        made = self._made(nnx.BatchNorm, x, weight, bias, **more)
+        made = self._made("BatchNorm", x, weight, bias, **more)
         made.mean, made.var = nnx.BatchStat(mean), nnx.BatchStat(var)
         return made
 
@@ -105,17 +106,17 @@ class _Nnx:
     def layer_norm(self, x: Any, weight: Any, bias: Any, eps: Any) -> Any:
         axes = tuple(range(-weight.ndim, 0))
         more = {"reduction_axes": axes, "feature_axes": axes}
-        return self._made(nnx.LayerNorm, x, weight, bias, epsilon=eps, **more)(x)
+        return self._made("LayerNorm", x, weight, bias, epsilon=eps, **more)(x)
 
     def rms_norm(self, x: Any, weight: Any, eps: Any) -> Any:
         axes = tuple(range(-weight.ndim, 0))
-        return self._made(nnx.RMSNorm, x, weight, None, epsilon=eps, reduction_axes=axes, feature_axes=axes)(x)
+        return self._made("RMSNorm", x, weight, None, epsilon=eps, reduction_axes=axes, feature_axes=axes)(x)
 
     def group_norm(self, x: Any, weight: Any, bias: Any, eps: Any, num_groups: int) -> Any:
-        return _second(self._made(nnx.GroupNorm, x, weight, bias, epsilon=eps, num_groups=num_groups)(_last(x)))
+        return _second(self._made("GroupNorm", x, weight, bias, epsilon=eps, num_groups=num_groups)(_last(x)))
 
     def instance_norm(self, x: Any, weight: Any, bias: Any, eps: Any) -> Any:
-        return _second(self._made(nnx.InstanceNorm, x, weight, bias, epsilon=eps)(_last(x)))
+        return _second(self._made("InstanceNorm", x, weight, bias, epsilon=eps)(_last(x)))
 
 
 @cache
@@ -149,6 +150,7 @@ class FlaxLinen:
     version = version("flax")
     dtypes = ("float64", "float32", "bfloat16", "float16")
     deviations: tuple[dict[str, Any], ...] = ()
+    compiles = True  # every new shape takes longer to compile than many to run
     unavailable = ""
     layers: Any = _Linen()
 

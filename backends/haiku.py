@@ -7,7 +7,7 @@ from typing import Any
 
 import haiku
 import jax
-import jmp
+import jmp  # type: ignore[import-not-found]
 import numpy as np
 from jax import numpy as jnp
 from numpy.typing import NDArray
@@ -141,6 +141,7 @@ class Haiku:
     name = "haiku"
     version = version("dm-haiku")
     dtypes = ("float64", "float32", "bfloat16", "float16")
+    compiles = True  # every new shape takes longer to compile than many to run
     deviations: tuple[dict[str, Any], ...] = ()
 
     def _run(self, name: str, *given: Any, leaves: int = 0, **static: Any) -> Any:
