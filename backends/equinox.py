@@ -166,6 +166,39 @@ _COMMON = (
 )
 _ZERO = "evaluation divides mean and variance by 1 - momentum^k after k steps, but the variance starts at 1, not 0"
 _PRODUCT = "mean, variance and eps are held in the dtype of x"
+_AFTER = "training normalizes with the running statistics after their update, in which momentum weighs the old value"
+_FIRST = "the first batch replaces the start"
+_UNDECIDED = (
+    "normalize.uses-batch-statistics",
+    "normalize.population-variance",
+    "normalize.eps-inside-root",
+    "normalize.eps-default",
+    "normalize.centered",
+    "normalize.unit-spread",
+    "normalize.constant-channel",
+    "normalize.batch-coupling",
+    "affine.scale-then-shift",
+    "affine.can-undo",
+    "running.momentum-default",
+    "layer.follows-operation",
+)
+_OUTSIDE = (
+    "statistics.per-channel",
+    "precision.within-bound",
+    "precision.extent",
+    "precision.large-finite",
+    "usage.mode-switch",
+    "hygiene.every-shape",
+)
+_OF_EMA = (
+    *(_declared(claim, "inconclusive", _AFTER, _EMA) for claim in _UNDECIDED),
+    *(_declared(claim, "fails", _AFTER, _EMA) for claim in _OUTSIDE),
+    _declared("precision.cancellation", "narrow sums", _AFTER, _EMA),
+    _declared("evaluate.before-training", "starts from variance 0", "a new layer's variance is 0", _START),
+    _declared("running.initial", "variance starts at 0", "a new layer's variance is 0", _START),
+    _declared("why.depth", "layers share their state", _FIRST, _EMA),
+    _declared("example.article", f"average of all batches and {_POPULATION}", _FIRST, _EMA),
+)
 _QUOTIENT = "where the variance is 0, 1 / (var + eps) is more than float16 holds, and the gradient 0 times infinity"
 
 
@@ -321,6 +354,10 @@ class EquinoxEma(EquinoxBatch):
 
     name = "equinox-ema"
     dtypes = ("float64", "float32")
-    deviations = _COMMON
+    deviations = (
+        *(deviation for deviation in _COMMON if deviation["claim"] != "usage.larger-batch"),
+        _declared("usage.larger-batch", f"running statistics after the update and {_POPULATION}", _AFTER, _EMA),
+        *_OF_EMA,
+    )
     unavailable = ""
     mode = "ema"
