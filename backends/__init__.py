@@ -28,4 +28,11 @@ SHIPPED = {
     "tf-keras-unfused": Shipped("normspec.backends.tf_keras:TfKerasUnfused", ("tf_keras",)),
     "tensorflow-fused": Shipped("normspec.backends.tensorflow:Fused", ("tensorflow",)),
     "mlx": Shipped("normspec.backends.mlx:Mlx", ("mlx",)),
+    "flax-linen": Shipped("normspec.backends.flax:FlaxLinen", ("flax",)),
+    "flax-nnx": Shipped("normspec.backends.flax:FlaxNnx", ("flax",)),
+    "flax-linen-two-passes": Shipped("normspec.backends.flax:FlaxLinenTwoPasses", ("flax",), on_request=True),
+    "equinox-batch": Shipped("normspec.backends.equinox:EquinoxBatch", ("equinox",)),
+    "equinox-ema": Shipped("normspec.backends.equinox:EquinoxEma", ("equinox",)),
+    "haiku": Shipped("normspec.backends.haiku:Haiku", ("haiku",)),
+    "stablehlo": Shipped("normspec.backends.stablehlo:StableHlo", ("jax", "jaxlib"), on_request=True),
 }
