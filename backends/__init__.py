@@ -20,4 +20,6 @@ SHIPPED = {
     "torch-cuda": Shipped("normspec.backends.torch:TorchCuda", ("torch",)),
     "jax": Shipped("normspec.backends.jax:Jax", ("jax",)),
     "jax-jit": Shipped("normspec.backends.jax:JaxJit", ("jax",)),
+    "onnxruntime": Shipped("normspec.backends.onnxruntime:OnnxRuntime", ("onnx", "onnxruntime")),
+    "onnx-reference": Shipped("normspec.backends.onnx:OnnxReference", ("onnx",)),
 }
