@@ -21,5 +21,7 @@ SHIPPED = {
     "jax": Shipped("normspec.backends.jax:Jax", ("jax",)),
     "jax-jit": Shipped("normspec.backends.jax:JaxJit", ("jax",)),
     "onnxruntime": Shipped("normspec.backends.onnxruntime:OnnxRuntime", ("onnx", "onnxruntime")),
+    "onnxruntime-y-alone": Shipped("normspec.backends.onnxruntime:OnnxRuntimeYAlone", ("onnx", "onnxruntime")),
+    "onnxruntime-folded": Shipped("normspec.backends.onnxruntime:OnnxRuntimeFolded", ("onnx", "onnxruntime")),
     "onnx-reference": Shipped("normspec.backends.onnx:OnnxReference", ("onnx",)),
 }
