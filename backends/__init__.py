@@ -24,4 +24,6 @@ SHIPPED = {
     "onnxruntime-y-alone": Shipped("normspec.backends.onnxruntime:OnnxRuntimeYAlone", ("onnx", "onnxruntime")),
     "onnxruntime-folded": Shipped("normspec.backends.onnxruntime:OnnxRuntimeFolded", ("onnx", "onnxruntime")),
     "onnx-reference": Shipped("normspec.backends.onnx:OnnxReference", ("onnx",)),
+    "openvino": Shipped("normspec.backends.openvino:OpenVino", ("onnx", "openvino")),
+    "openvino-folded": Shipped("normspec.backends.openvino:OpenVinoFolded", ("onnx", "openvino"), on_request=True),
 }
