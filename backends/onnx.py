@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
@@ -23,6 +24,17 @@ TYPES = {
 }
 OPSETS = {"GroupNormalization": 21, "RMSNormalization": 23}
 """Where an operator is younger than opset 17; group norm of opset 18 has a weight a group, not a channel."""
+
+BEFORE_NUMPY_2: tuple[dict[str, Any], ...] = (
+    {
+        "claim": "normalize.constant-channel",
+        "rival": "fails",
+        "versions": "",
+        "reason": "NumPy before 2 rounds epsilon to float16: below 3e-8 it is 0, and a constant channel NaN",
+        "link": "https://numpy.org/neps/nep-0050-scalar-promotion.html",
+        "dtypes": ("float16",),
+    },
+)
 
 Kind = tuple[str, int]
 """dtype and number of axes."""
@@ -162,6 +174,7 @@ class OnnxReference:
             "link": OPERATOR,
             "dtypes": ("bfloat16", "float16"),
         },
+        *(BEFORE_NUMPY_2 if int(np.__version__.partition(".")[0]) < 2 else ()),
     )
 
     def train(

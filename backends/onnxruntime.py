@@ -161,7 +161,7 @@ class OnnxRuntime:
         {
             "claim": "relatives.identities",
             "rival": "one group is not layer norm",
-            "versions": "",
+            "versions": ">=1.18",
             "reason": "GroupNormalization computes in its stash_type, float32 by default, also where x is float64",
             "link": f"{OPERATORS}GroupNormalization",
             "dtypes": ("float64",),
