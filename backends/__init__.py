@@ -26,4 +26,6 @@ SHIPPED = {
     "onnx-reference": Shipped("normspec.backends.onnx:OnnxReference", ("onnx",)),
     "openvino": Shipped("normspec.backends.openvino:OpenVino", ("onnx", "openvino")),
     "openvino-folded": Shipped("normspec.backends.openvino:OpenVinoFolded", ("onnx", "openvino"), on_request=True),
+    "tvm": Shipped("normspec.backends.tvm:Tvm", ("tvm",), on_request=True),
+    "tvm-decomposed": Shipped("normspec.backends.tvm:TvmDecomposed", ("tvm",), on_request=True),
 }
