@@ -35,4 +35,12 @@ SHIPPED = {
     "equinox-ema": Shipped("normspec.backends.equinox:EquinoxEma", ("equinox",)),
     "haiku": Shipped("normspec.backends.haiku:Haiku", ("haiku",)),
     "stablehlo": Shipped("normspec.backends.stablehlo:StableHlo", ("jax", "jaxlib"), on_request=True),
+    "onnxruntime": Shipped("normspec.backends.onnxruntime:OnnxRuntime", ("onnx", "onnxruntime")),
+    "onnxruntime-y-alone": Shipped("normspec.backends.onnxruntime:OnnxRuntimeYAlone", ("onnx", "onnxruntime")),
+    "onnxruntime-folded": Shipped("normspec.backends.onnxruntime:OnnxRuntimeFolded", ("onnx", "onnxruntime")),
+    "onnx-reference": Shipped("normspec.backends.onnx:OnnxReference", ("onnx",)),
+    "openvino": Shipped("normspec.backends.openvino:OpenVino", ("onnx", "openvino")),
+    "openvino-folded": Shipped("normspec.backends.openvino:OpenVinoFolded", ("onnx", "openvino"), on_request=True),
+    "tvm": Shipped("normspec.backends.tvm:Tvm", ("tvm",), on_request=True),
+    "tvm-decomposed": Shipped("normspec.backends.tvm:TvmDecomposed", ("tvm",), on_request=True),
 }
