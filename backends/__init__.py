@@ -27,6 +27,8 @@ SHIPPED = {
     "tf-keras": Shipped("normspec.backends.tf_keras:TfKeras", ("tf_keras",)),
     "tf-keras-unfused": Shipped("normspec.backends.tf_keras:TfKerasUnfused", ("tf_keras",)),
     "tensorflow-fused": Shipped("normspec.backends.tensorflow:Fused", ("tensorflow",)),
+    "paddle": Shipped("normspec.backends.paddle:Paddle", ("paddle",)),
+    "tinygrad": Shipped("normspec.backends.tinygrad:Tinygrad", ("tinygrad",)),
     "mlx": Shipped("normspec.backends.mlx:Mlx", ("mlx",)),
     "flax-linen": Shipped("normspec.backends.flax:FlaxLinen", ("flax",)),
     "flax-nnx": Shipped("normspec.backends.flax:FlaxNnx", ("flax",)),
