@@ -115,6 +115,13 @@ class Mlx:
             )
         ),
         {
+            "claim": "hygiene.empty-batch",
+            "rival": "the state moves",
+            "versions": "",
+            "reason": "the mean of nothing is NaN, and is averaged into the state",
+            "link": "undocumented",
+        },
+        {
             "claim": "precision.large-finite",
             "rival": "squares overflow early",
             "versions": "",

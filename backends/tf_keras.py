@@ -1,4 +1,4 @@
-"""Keras 2 on TensorFlow: `tf_keras.layers.BatchNormalization`, fused for x with four axes, and its relatives.
+"""Keras 2 on TensorFlow: `tf_keras.layers.BatchNormalization`, fused for x with four or five axes.
 
 Channels are last, as by default; half-precision input meets the mixed policies, which keep variables in float32.
 """
@@ -38,8 +38,8 @@ def _first(y: Any) -> Array:
 
 def _batch_norm(x: Array, weight: Array, bias: Array, mean: Array, var: Array, **options: Any) -> Any:
     """A layer with these values."""
-    if x.ndim != 4 and options["fused"] is None:
-        raise NotImplementedError("x with other than 4 axes does not meet the kernel: see tf-keras-unfused")
+    if x.ndim not in (4, 5) and options["fused"] is None:
+        raise NotImplementedError("x with 2 or 3 axes does not meet the kernel: see tf-keras-unfused")
     made = tf_keras.layers.BatchNormalization(dtype=POLICIES[x.dtype.name], **options)
     made.build((*[None] * (x.ndim - 1), weight.size))
     made.set_weights([weight, bias, mean, var])
@@ -63,7 +63,7 @@ def _gradients(made: Any, x: Array, dy: Array, **options: bool) -> list[Any]:
 
 
 class TfKeras:
-    """Eager layers as they come, on x with four axes: these meet the fused kernel."""
+    """Eager layers as they come, on x with four or five axes: these meet the fused kernel."""
 
     name = "tf-keras"
     fused: bool | None = None
@@ -90,6 +90,14 @@ class TfKeras:
             "versions": "",
             "reason": "epsilon is 0.001",
             "link": _DOCUMENTED,
+        },
+        {
+            "claim": "relatives.half-statistics",
+            "rival": "half steps",
+            "versions": "",
+            "reason": "elementwise steps are in x's dtype",
+            "link": "undocumented",
+            "dtypes": ("bfloat16", "float16"),
         },
     )
 
@@ -171,18 +179,35 @@ class TfKeras:
 
 
 class TfKerasUnfused(TfKeras):
-    """The same layers, composed of moments: what x with other than four axes meets, or who says `fused=False`."""
+    """The same layers, composed of moments: what x with two or three axes meets, or who says `fused=False`."""
 
     name = "tf-keras-unfused"
     fused = False
+    deviations = (
+        *TfKeras.deviations,
+        {
+            "claim": "running.sample-variance",
+            "rival": "population variance, divisor m",
+            "versions": "",
+            "reason": "the variance that normalizes is tracked as it is, while the fused kernel tracks divisor m - 1",
+            "link": "undocumented",
+        },
+        {
+            "claim": "hygiene.empty-batch",
+            "rival": "gradients of nothing are not 0",
+            "versions": "",
+            "reason": "the mean of nothing is NaN, and dweight with it",
+            "link": "undocumented",
+        },
+    )
 
 
 class TfKerasLayer:
     """A layer as its users build it."""
 
     def __init__(self, channels: int, ndim: int, dtype: str, fused: bool | None, **options: float | None) -> None:
-        if ndim != 4 and fused is None:
-            raise NotImplementedError("x with other than 4 axes does not meet the kernel: see tf-keras-unfused")
+        if ndim not in (4, 5) and fused is None:
+            raise NotImplementedError("x with 2 or 3 axes does not meet the kernel: see tf-keras-unfused")
         if "momentum" in options and options["momentum"] is None:
             raise NotImplementedError("momentum is a number in Keras")
         given = {{"eps": "epsilon"}.get(name, name): value for name, value in options.items()}
