@@ -379,7 +379,19 @@ class KerasJax(_Keras):
 
     name = "keras-jax"
     framework = "jax"
-    deviations = (*_DEVIATIONS, _HALF_RELATIVES, _EMPTY_GRADIENTS, *_float32_inside(why_depth="the spread drifts"))
+    deviations = (
+        *_DEVIATIONS,
+        _EMPTY_GRADIENTS,
+        *_float32_inside(
+            precision_within_bound="fails",
+            precision_cancellation="narrow sums",
+            precision_extent="narrow sums",
+            precision_large_finite="squares overflow early",
+            relatives_group_norm="fails",
+            why_depth="the spread drifts",
+            hygiene_every_shape="narrow sums",
+        ),
+    )
 
     def __init__(self) -> None:
         os.environ["JAX_ENABLE_X64"] = "1"
@@ -399,7 +411,7 @@ class KerasJax(_Keras):
         config = made.get_config()
         hyper = {name: config[name] for name in ("epsilon", "momentum") if name in config}
         kept = {n: v for n, v in config.items() if n not in (*hyper, "name")}
-        shapes = tuple(tuple(v.shape) for v in made.variables)
+        shapes = (x.ndim, *(tuple(v.shape) for v in made.variables))
         key = (type(made).__name__, repr(sorted(kept.items(), key=repr)), shapes, dy is None, tuple(options.items()))
         if key not in self._compiled:
 
