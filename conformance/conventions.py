@@ -495,7 +495,8 @@ class _Survey:
             return Finding(words, FOUND, how, dtype)
         words = f"the new value weighs {shortest(first, reach)}"
         if rules.update in OWN_MOMENTUM and rules.update != "article":
-            words = f"{words} (momentum = {shortest(OWN_MOMENTUM[rules.update](first), reach)})"
+            own = OWN_MOMENTUM[rules.update](float(shortest(first, reach)))
+            words = f"{words} (momentum = {own:g})"
         return Finding(words, FOUND, how, dtype)
 
     def _initial(self, dtype: str) -> Finding | None:

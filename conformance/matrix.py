@@ -178,7 +178,7 @@ class Matrix:
             "schema": SCHEMA,
             "normspec": __version__,
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": _platform(),
             "numpy": np.__version__,
             "hypothesis": hypothesis.__version__,
             "profile": self.suite.profile.name,
@@ -232,6 +232,11 @@ def _rendered(table: "Table", width: int, *, color: bool) -> str:
     file = io.StringIO()
     Console(file=file, width=width, force_terminal=color, highlight=False, no_color=not color).print(table)
     return file.getvalue()
+
+
+def _platform() -> str:
+    """Operating system, processor and C library: what numbers may depend on."""
+    return " ".join(part for part in (platform.system(), platform.machine(), *platform.libc_ver()) if part)
 
 
 def claims_digest() -> str:
