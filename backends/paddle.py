@@ -131,18 +131,18 @@ class Paddle:
         y = functional.batch_norm(leaves[0], mean, var, *leaves[1:], training=False, epsilon=eps)
         return _gradients(y, leaves, dy)
 
-    def _layer_norm(self, shape: tuple[int, ...], x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    def _layer_norm(self, shape: tuple[int, ...], eps: float, x: Any, weight: Any, bias: Any) -> Any:
         """Its weight and bias are flat, whatever axes they are for."""
         if eps > 1e-3:
             raise NotImplementedError("Paddle's layer norm refuses an epsilon above 0.001")
         return functional.layer_norm(x, list(shape), weight, bias, eps)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
-        return _array(self._layer_norm(weight.shape, *map(_tensor, (x, weight.ravel(), bias.ravel())), eps))
+        return _array(self._layer_norm(weight.shape, eps, *map(_tensor, (x, weight.ravel(), bias.ravel()))))
 
     def layer_norm_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Arrays:
         leaves = _leaves(x, weight.ravel(), bias.ravel())
-        dx, dweight, dbias = _gradients(self._layer_norm(weight.shape, *leaves, eps), leaves, dy)
+        dx, dweight, dbias = _gradients(self._layer_norm(weight.shape, eps, *leaves), leaves, dy)
         return dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)
 
     def instance_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:

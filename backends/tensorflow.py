@@ -68,15 +68,15 @@ class Fused:
         momentum: float,
         eps: float,
     ) -> Arrays:
-        given = map(tf.constant, (_last(x), weight, bias, running_mean, running_var))
-        y, mean, var = self._call(*given, eps, exponential_avg_factor=momentum, is_training=True)
+        given = [tf.constant(a) for a in (_last(x), weight, bias, running_mean, running_var)]
+        y, mean, var = self._call(*given, eps=eps, exponential_avg_factor=momentum, is_training=True)
         return _first(y), mean.numpy().copy(), var.numpy().copy()
 
     def evaluate(
         self, x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float
     ) -> Array:
-        given = map(tf.constant, (_last(x), weight, bias, running_mean, running_var))
-        return _first(self._call(*given, eps, is_training=False)[0])
+        given = [tf.constant(a) for a in (_last(x), weight, bias, running_mean, running_var)]
+        return _first(self._call(*given, eps=eps, is_training=False)[0])
 
     def train_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Arrays:
         def function(x: Any, weight: Any, bias: Any) -> Any:

@@ -45,7 +45,7 @@ class _Path:
     """A way to the same operation: `_call` takes one of the two functions above to where it is run."""
 
     version = torch.__version__
-    dtypes = ("float64", "float32", "bfloat16", "float16")
+    dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16", "float16")
     deviations: tuple[dict[str, Any], ...] = ()
 
     def __init__(self) -> None:
