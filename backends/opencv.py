@@ -26,7 +26,7 @@ class OpenCv:
             "claim": "hygiene.empty-batch",
             "rival": "crashed",
             "versions": "",
-            "reason": "of an empty batch comes a single number, without an error",
+            "reason": "of an empty batch comes None, without an error",
             "link": "undocumented",
         },
     )
