@@ -49,4 +49,8 @@ SHIPPED = {
     "openvino-folded": Shipped("normspec.backends.openvino:OpenVinoFolded", ("onnx", "openvino"), on_request=True),
     "tvm": Shipped("normspec.backends.tvm:Tvm", ("tvm",), on_request=True),
     "tvm-decomposed": Shipped("normspec.backends.tvm:TvmDecomposed", ("tvm",), on_request=True),
+    "iree": Shipped("normspec.backends.iree:Iree", ("iree",), on_request=True),
+    "opencv": Shipped("normspec.backends.opencv:OpenCv", ("cv2", "onnx")),
+    "tract": Shipped("normspec.backends.tract:Tract", ("onnx", "tract")),
+    "ncnn": Shipped("normspec.backends.ncnn:Ncnn", ("ncnn",)),
 }
