@@ -52,7 +52,7 @@ class Fused:
         },
     )
 
-    def _call(self, x: Any, weight: Any, bias: Any, mean: Any, var: Any, eps: float, **options: Any) -> Any:
+    def _call(self, x: Any, weight: Any, bias: Any, mean: Any, var: Any, *, eps: float, **options: Any) -> Any:
         if x.ndim != 4:
             raise NotImplementedError("the kernel takes x with 4 axes")
         return tf.compat.v1.nn.fused_batch_norm(x, weight, bias, mean=mean, variance=var, epsilon=eps, **options)
@@ -80,7 +80,7 @@ class Fused:
 
     def train_gradients(self, x: Array, weight: Array, bias: Array, dy: Array, *, eps: float) -> Arrays:
         def function(x: Any, weight: Any, bias: Any) -> Any:
-            return self._call(x, weight, bias, None, None, eps, is_training=True)[0]
+            return self._call(x, weight, bias, None, None, eps=eps, is_training=True)[0]
 
         return _gradients(function, [_last(x), weight, bias], dy)
 
@@ -96,6 +96,6 @@ class Fused:
         eps: float,
     ) -> Arrays:
         def function(x: Any, weight: Any, bias: Any, mean: Any, var: Any) -> Any:
-            return self._call(x, weight, bias, mean, var, eps, is_training=False)[0]
+            return self._call(x, weight, bias, mean, var, eps=eps, is_training=False)[0]
 
         return _gradients(function, [_last(x), weight, bias, running_mean, running_var], dy)
