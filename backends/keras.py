@@ -80,7 +80,7 @@ _NEGATIVE_VARIANCE: dict[str, Any] = {
     "rival": "NaN from a negative variance",
     "versions": "",
     "reason": "ops.moments computes mean(x^2) - mean(x)^2 and does not keep it from going below -epsilon",
-    "link": "undocumented",
+    "link": "https://github.com/keras-team/keras-core/pull/866",
     "dtypes": ("float32",),
 }
 _REASON_64 = "a float64 layer computes in float32: result_type(float64, float32) is float32 but on TensorFlow"

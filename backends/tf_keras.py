@@ -74,7 +74,7 @@ _POPULATION: dict[str, Any] = {
     "rival": "population variance, divisor m",
     "versions": "",
     "reason": "unfused, the variance that normalizes is tracked as it is; the fused kernel tracks divisor m - 1",
-    "link": "undocumented",
+    "link": "https://github.com/tensorflow/tensorflow/issues/55545",
 }
 _MOMENTUM_32: dict[str, Any] = {
     "claim": "precision.within-bound",
