@@ -115,7 +115,7 @@ class Tvm:
             "rival": "gradients of nothing are not 0",
             "versions": "",
             "reason": "a sum over nothing is not written: dweight and dbias are whatever was in memory",
-            "link": "undocumented",
+            "link": "https://github.com/apache/tvm/issues/19578",
         },
     )
 
