@@ -86,13 +86,41 @@ _NEGATIVE_VARIANCE: dict[str, Any] = {
 _REASON_64 = "a float64 layer computes in float32: result_type(float64, float32) is float32 but on TensorFlow"
 
 
+_OLD = "<=3.0.5"
+_IN_THE_DTYPE_OF_X: tuple[dict[str, Any], ...] = (
+    {**_NEGATIVE_VARIANCE, "versions": _OLD, "dtypes": ("float64",)},
+    {
+        **_NEGATIVE_VARIANCE,
+        "claim": "precision.within-bound",
+        "rival": "fails",
+        "versions": _OLD,
+        "dtypes": ("float64",),
+    },
+    *(
+        {
+            "claim": claim,
+            "rival": rival,
+            "versions": _OLD,
+            "reason": "moments and steps are in x's dtype",
+            "link": "undocumented",
+            "dtypes": dtypes,
+        }
+        for claim, rival, dtypes in (
+            ("precision.half-statistics", "half steps", ("bfloat16", "float16")),
+            ("precision.large-finite", "squares overflow early", ("float16",)),
+            ("relatives.half-statistics", "fails", ("bfloat16",)),
+        )
+    ),
+)
+
+
 def _float32_inside(**rivals: str) -> tuple[dict[str, Any], ...]:
     """What comes of it, by claim, with an underscore for its dot and dashes."""
     return tuple(
         {
             "claim": claim.replace("_", ".", 1).replace("_", "-"),
             "rival": rival,
-            "versions": "",
+            "versions": ">3.0.5",  # there it did not yet cast
             "reason": _REASON_64,
             "link": "undocumented",
             "dtypes": ("float64",),
@@ -358,6 +386,7 @@ class KerasNumPy(_Keras):
     framework = "numpy"
     deviations = (
         *_DEVIATIONS,
+        *_IN_THE_DTYPE_OF_X,
         _HALF_RELATIVES,
         _EMPTY_STATE,
         _NEGATIVE_VARIANCE,
