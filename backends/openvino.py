@@ -48,7 +48,7 @@ def _results(model: Any, arrays: Sequence[Array]) -> list[Array]:
     return [results[i].copy() for i in range(len(model.outputs))]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=16)  # each model has two threads of its own for as long as it lives
 def _operator(operator: str, kinds: tuple[Kind, ...], returned: tuple[int, ...], attributes: Any) -> Any:
     """A model of a single node; `returned` says which input each output has dtype and shape of."""
     inputs = [(f"in{i}", *kind) for i, kind in enumerate(kinds)]
