@@ -179,8 +179,7 @@ class _Channels(Pieces):
 
 @fault(
     "hygiene.every-shape",
-    explained="an exact case with 17 channels and 4 axes shows statistics of other channels, which is what the first claim "
-    "is about",
+    explained="an exact case of 17 channels and 4 axes shows statistics of other channels, and that is the first claim's",
 )
 class StatisticsOf16Channels(_Channels):
     """Channel c is normalized with the statistics of channel c mod 16."""
