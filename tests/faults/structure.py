@@ -179,7 +179,7 @@ class _Channels(Pieces):
 
 @fault(
     "hygiene.every-shape",
-    explained="an exact case of 17 channels and 4 axes shows statistics of other channels, and that is the first claim's",
+    explained="an exact case of 17 channels and 4 axes shows statistics of other channels, as the first claim says",
 )
 class StatisticsOf16Channels(_Channels):
     """Channel c is normalized with the statistics of channel c mod 16."""
