@@ -167,6 +167,14 @@ class OnnxRuntime:
             "dtypes": ("float64",),
         },
         {
+            "claim": "relatives.group-norm",
+            "rival": "fails",
+            "versions": ">=1.18",
+            "reason": "its function takes mean(x^2) - mean(x)^2 for the variance, in float32 even of float64",
+            "link": f"{OPERATORS}GroupNormalization",
+            "dtypes": ("float64", "float32"),
+        },
+        {
             "claim": "hygiene.empty-batch",
             "rival": "the state moves",
             "versions": "",

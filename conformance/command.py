@@ -239,6 +239,9 @@ def matrix(arguments: Sequence[str]) -> int:
         print(f"{len(found.columns)} columns: {', '.join(f'{n} {kind}' for kind, n in found.tally().items())}.")
     if old is None:
         return 0
+    if otherwise := [name for name in merged.ALIKE if old.settings[name] != found.settings[name]]:
+        told = ", ".join(f"{name} {old.settings[name]}" for name in otherwise)
+        print(f"{options.baseline} was asked otherwise ({told}): what changed may be the question, not the backend.")
     changed = changes.changes(old, found)
     undeclared = changes.unexpected(changed)
     if not changed:

@@ -20,6 +20,8 @@ _NUMBERS: Mapping[str, Callable[[Case], float]] = {
     "momentum": lambda case: case.momentum,
 }
 _DATA = "data {}"
+_CHANCE = 0.01
+"""How likely wrong cases may share by chance what some right ones have, too, if it is to be told of them."""
 _WORDS: Mapping[str, Callable[[Case], Any]] = {
     "{} axes": lambda case: len(case.shape),
     "{} devices": lambda case: case.devices,
@@ -45,8 +47,8 @@ def in_common(wrong: Sequence[Case], right: Sequence[Case], *, numbers: bool = T
         values = {value(c) for c in wrong}
         if len(values) == 1 and values.isdisjoint(value(c) for c in right):
             return words.format(values.pop())
-    if _contiguous(right) > 2 and not _contiguous(wrong):
-        return "arrays that are not contiguous in memory, if not all of those"
+    if not _contiguous(wrong) and (1 - _contiguous(right) / len(right)) ** len(wrong) < _CHANCE:
+        return "arrays that are not contiguous in memory, though not all of that"
     for words, square in (("square images", _square_image), ("as many samples as channels", _square_batch)):
         if all(map(square, wrong)) and not any(map(square, right)):
             return words

@@ -240,9 +240,10 @@ def _platform() -> str:
 
 
 def claims_digest() -> str:
-    """A fingerprint of the claims, so that results of other claims are not taken for the same."""
+    """A fingerprint of the claims and of what makes the cases, so that other questions are not taken for the same."""
     told = json.dumps([[c.id, c.text, [r.name for r in c.rivals]] for c in CLAIMS.values()])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    makers = "".join(Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in ("cases", "pools", "sizes"))
+    return hashlib.sha256((told + makers).encode()).hexdigest()[:16]
 
 
 def _label(cell: Cell) -> str:

@@ -294,7 +294,7 @@ def _otherness(run: Run, settings: Mapping[str, str]) -> tuple[str, ...]:
     """In what a run differs from what the matrix is about."""
     notes = []
     if run.settings["claims"] != settings["claims"] or settings["claims"] != claims_digest():
-        notes.append(f"answers other claims or rivals than normspec {__version__} makes here")
+        notes.append(f"was asked other claims, rivals or cases than those of normspec {__version__} here")
     names = [name for name in ALIKE if name != "claims" and run.settings[name] != settings[name]]
     return tuple(notes + [f"{name} {run.settings[name]}" for name in names])
 

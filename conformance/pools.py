@@ -379,9 +379,20 @@ def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Po
     def in_half(pick: Pick, dtype: str) -> Case:
         return _formed(_half_cases(pick, dtype), pick(_LONG[kind]))
 
+    def far_from_zero(dtype: str) -> list[Case]:
+        """Means so far off that a variance in one pass, of float32 or of float64, is negative unless held at 0."""
+        if dtype not in ("float64", "float32") or kind != operation:  # what is not centered has no such case
+            return []
+        ratios = (2.0**16, 2.0**32) if dtype == "float64" else (2.0**16,)
+        plain = Case(dtype=dtype, shape=(1, 1), data="bell", scale=2.0**-10, eps=2.0**-30)
+        return [
+            replace(_formed(plain, _WIDER[kind][0]), location=ratio * plain.scale, seed=seed)
+            for seed, ratio in enumerate(ratios)
+        ]
+
     return (
         Pool(f"exact {operation}", exactly, corners, share=0.5),
-        Pool(f"hostile {operation}", roughly, share=0.3),
+        Pool(f"hostile {operation}", roughly, far_from_zero, share=0.3),
         Pool(f"half {operation}", in_half, share=0.1),
     )
 

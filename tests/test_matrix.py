@@ -105,7 +105,7 @@ def test_one_backend_and_version_in_two_runs_has_two_columns(runs, other):
         ({"profile": "thorough"}, "profile thorough"),
         ({"seed": 7}, "seed 7"),
         ({"normspec": "0.0.9"}, r"normspec 0\.0\.9"),
-        ({"claims": "0" * 16}, "other claims or rivals"),
+        ({"claims": "0" * 16}, "other claims, rivals or cases"),
     ],
 )
 def test_runs_that_did_not_ask_the_same_are_refused_or_marked(runs, other, change, told):
@@ -239,6 +239,13 @@ def test_the_command_merges_and_compares(runs, tmp_path, capsys):
     assert "Nothing changed" in capsys.readouterr().out
     assert main(["matrix", str(runs / "ours"), "--baseline", str(matrix)]) == 1
     assert "(!) undeclared" in capsys.readouterr().out
+
+
+def test_a_baseline_of_other_cases_is_told_of(runs, merged, tmp_path, capsys):
+    old = replace(merged, settings={**merged.settings, "claims": "0" * 16})
+    (tmp_path / "old.json").write_text(old.json(), encoding="utf-8")
+    assert main(["matrix", str(runs), "--baseline", str(tmp_path / "old.json")]) == 0
+    assert "was asked otherwise (claims 0000000000000000)" in capsys.readouterr().out
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):
