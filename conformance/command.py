@@ -181,14 +181,16 @@ def record(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "backends", nargs="+", metavar="NAME|FILE.py[:NAME]|MODULE:NAME", help="what to check; as for --backend"
     )
+    parser.add_argument("--dtype", action="append", default=[], help="only these dtypes; repeatable (default: all)")
     options, further = parser.parse_known_args(arguments)
     folder: Path = options.folder
     named = [word for backend in options.backends for word in ("--backend", backend)]
+    dtypes = [word for dtype in options.dtype for word in ("--dtype", dtype)]
     left = ["--results", str(folder / "results.json"), "--scripts", str(folder / "scripts")]
     shutil.rmtree(folder / "scripts", ignore_errors=True)  # those of an earlier run would pass for this one's
-    status = main([*named, *left, *further])
+    status = main([*named, *dtypes, *left, *further])
     if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        conventions([*options.backends, "--json", str(folder / "conventions.json"), "--quiet"])
+        conventions([*options.backends, *dtypes, "--json", str(folder / "conventions.json"), "--quiet"])
     return status
 
 

@@ -66,6 +66,8 @@ def verdict_of(plain, **values):
 def test_a_run_leaves_all_that_a_matrix_is_made_of(runs):
     assert {p.name for p in (runs / "theirs").iterdir()} == {"results.json", "conventions.json", "scripts"}
     assert (runs / "theirs" / "scripts" / "running_sample_variance_keras_like_float32.py").exists()
+    told = json.loads((runs / "ours" / "conventions.json").read_text(encoding="utf-8"))
+    assert told["backends"][0]["dtypes"] == ["float64", "float32"]  # as asked: NumPy offers float16, too
 
 
 def test_every_backend_has_a_column_and_every_verdict_a_cell(merged, runs):
