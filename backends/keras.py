@@ -83,6 +83,14 @@ _NEGATIVE_VARIANCE: dict[str, Any] = {
     "link": "https://github.com/keras-team/keras-core/pull/866",
     "dtypes": ("float32",),
 }
+_NEGATIVE_RELATIVES, _NEGATIVE_GRADIENTS = (
+    tuple(
+        {**_NEGATIVE_VARIANCE, "claim": f"relatives.{name}", "rival": "fails", "dtypes": ("float64", "float32")}
+        for name in names
+    )
+    for names in (("instance-norm", "group-norm"), ("instance-norm-gradients", "group-norm-gradients"))
+)
+"""Both are GroupNormalization here, which takes its variance from the same function."""
 _REASON_64 = "a float64 layer computes in float32: result_type(float64, float32) is float32 but on TensorFlow"
 
 
@@ -329,12 +337,13 @@ class KerasTorch(_Keras):
         _HALF_RELATIVES,
         _EMPTY_GRADIENTS,
         _NEGATIVE_VARIANCE,
+        *_NEGATIVE_RELATIVES,
+        *_NEGATIVE_GRADIENTS,
         *_float32_inside(
             precision_within_bound="fails",
             precision_cancellation="narrow sums",
             precision_extent="narrow sums",
             precision_large_finite="squares overflow early",
-            relatives_group_norm="fails",
             relatives_identities="one group is not layer norm",
             why_depth="the spread drifts",
             hygiene_every_shape="narrow sums",
@@ -390,13 +399,14 @@ class KerasNumPy(_Keras):
         _HALF_RELATIVES,
         _EMPTY_STATE,
         _NEGATIVE_VARIANCE,
+        *_NEGATIVE_RELATIVES,
+        {**_NEGATIVE_RELATIVES[0], "claim": "relatives.layer-norm"},
         {**_NEGATIVE_VARIANCE, "claim": "precision.within-bound", "rival": "fails"},
         *_float32_inside(
             precision_within_bound="fails",
             precision_cancellation="narrow sums",
             precision_extent="narrow sums",
             precision_large_finite="squares overflow early",
-            relatives_group_norm="fails",
             why_depth="the spread drifts",
             hygiene_every_shape="fails",
         ),

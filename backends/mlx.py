@@ -86,7 +86,7 @@ class Mlx:
             "claim": "relatives.group-norm",
             "rival": "interleaved channels",
             "versions": "",
-            "reason": "a group is every so-manieth channel, unless pytorch_compatible=True is asked for",
+            "reason": "a group is every num_groups-th channel, unless pytorch_compatible=True is asked for",
             "link": "https://ml-explore.github.io/mlx/build/html/python/nn/_autosummary/mlx.nn.GroupNorm.html",
         },
         {

@@ -380,14 +380,18 @@ def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Po
         return _formed(_half_cases(pick, dtype), pick(_LONG[kind]))
 
     def far_from_zero(dtype: str) -> list[Case]:
-        """Means so far off that a variance in one pass, of float32 or of float64, is negative unless held at 0."""
+        """Means so far off that a variance in one pass, of float32 or of float64, is negative unless held at 0.
+
+        Which of the values that share one is so is chance: there are enough of them for some to be.
+        """
         if dtype not in ("float64", "float32") or kind != operation:  # what is not centered has no such case
             return []
         ratios = (2.0**16, 2.0**32) if dtype == "float64" else (2.0**16,)
         plain = Case(dtype=dtype, shape=(1, 1), data="bell", scale=2.0**-10, eps=2.0**-30)
         return [
-            replace(_formed(plain, _WIDER[kind][0]), location=ratio * plain.scale, seed=seed)
-            for seed, ratio in enumerate(ratios)
+            replace(_formed(plain, form), location=ratio * plain.scale, seed=seed)
+            for ratio in ratios
+            for seed, form in enumerate(_WIDER[kind][:3])
         ]
 
     return (
