@@ -244,7 +244,8 @@ class Deviation(TypedDict):
 
     claim: str
     rival: str
-    """The rival's name, as the matrix prints it."""
+    """The rival's name, as the matrix prints it; or, where it follows none, the verdict: "fails", "crashed", "hung" or
+    "inconclusive"."""
     versions: str
     """The framework's versions that behave so, as PEP 440 specifiers: ">=2.0", "" for all."""
     reason: str

@@ -280,10 +280,14 @@ def _deviation(spec: str, declared: Any) -> Deviation:
         raise BadAdapter(
             f"{spec}: a declared deviation lacks {', '.join(missing)}; all of {', '.join(DECLARED)} are required."
         )
+    if unknown := [str(key) for key in declared if key not in (*DECLARED, "dtypes")]:
+        raise BadAdapter(
+            f"{spec}: a declared deviation has {', '.join(unknown)}; known are {', '.join(DECLARED)} and dtypes."
+        )
     if declared["claim"] not in CLAIMS:
         close = difflib.get_close_matches(declared["claim"], CLAIMS, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        raise BadAdapter(f"{spec}: a deviation is declared for {declared['claim']!r}, which is no claim{meant}.")
+        meant = f"; did you mean {close[0]}?" if close else "."
+        raise BadAdapter(f"{spec}: a deviation is declared for {declared['claim']!r}, which is no claim{meant}")
     try:
         SpecifierSet(declared["versions"])
     except (InvalidSpecifier, TypeError, AttributeError):

@@ -216,7 +216,7 @@ def matrix(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--mixed",
         action="store_true",
-        help="merge runs of other profiles, seeds or claims, too, and mark their columns",
+        help="merge runs of another normspec, profile or seed, too, and mark their columns",
     )
     options = parser.parse_args(arguments)
 

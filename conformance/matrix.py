@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import hypothesis
@@ -36,6 +36,48 @@ LEGEND = (
 )
 
 
+class Entry(NamedTuple):
+    """What a matrix shows of one verdict."""
+
+    dtype: str
+    kind: Kind
+    rival: str
+    found: str
+    declared: bool
+    expected: bool
+
+    @property
+    def label(self) -> str:
+        """The verdict, with the rival."""
+        if self.kind == Kind.NOT_OFFERED:
+            return "-"
+        if self.kind == Kind.INCONCLUSIVE and self.expected:
+            return "?"
+        return f"{self.kind}: {self.rival}" if self.rival else str(self.kind)
+
+    @property
+    def mark(self) -> str:
+        """Whether it is as the adapter declares, if that declares anything."""
+        if not self.declared:
+            return ""
+        if not self.expected:
+            return ", declared otherwise"
+        return "" if self.label in ("-", "?") else " *"
+
+
+def cell_text(entries: Sequence[Entry]) -> str:
+    """The words of one cell: every verdict, the gravest first, with the dtypes it holds for if not for all.
+
+    Last comes what is not offered, or not decided where nothing can decide it: that is no verdict on the backend.
+    """
+    silent = (Kind.INCONCLUSIVE, Kind.NOT_OFFERED)
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for one in sorted(entries, key=lambda e: (e.expected and e.kind in silent, SEVERITY[e.kind], e.expected)):
+        groups.setdefault((one.label, one.mark), []).append(one)
+    told = [f"{label}{_found(of, entries)}{mark}{_only(of, entries)}" for (label, mark), of in groups.items()]
+    return "; ".join(told) or "not run"
+
+
 class Matrix:
     """The cells of a run, in the order of claims, backends and dtypes."""
 
@@ -56,16 +98,9 @@ class Matrix:
         return [claim for claim in CLAIMS if claim in seen]
 
     def text(self, claim: str, backend: str) -> str:
-        """The words of one cell: every verdict, the gravest first, with the dtypes it holds for if not for all."""
-        cells = self.at(claim, backend)
-        if not cells:
-            return "not run"
-        groups: dict[str, list[Cell]] = {}
-        for cell in sorted(
-            cells, key=lambda c: (c.expected, c.verdict.kind != Kind.CONFORMS, SEVERITY[c.verdict.kind])
-        ):
-            groups.setdefault(_label(cell), []).append(cell)
-        return "; ".join(f"{label}{_found(group, cells)}" for label, group in groups.items())
+        """The words of one cell, see `cell_text`."""
+        told = [(c, c.verdict) for c in self.at(claim, backend)]
+        return cell_text([Entry(c.dtype, v.kind, v.rival, v.found, bool(c.declared), c.expected) for c, v in told])
 
     def tally(self) -> str:
         """How many cells have which verdict."""
@@ -246,30 +281,20 @@ def claims_digest() -> str:
     return hashlib.sha256((told + makers).encode()).hexdigest()[:16]
 
 
-def _label(cell: Cell) -> str:
-    verdict = cell.verdict
-    if verdict.kind == Kind.NOT_OFFERED:
-        return "-"
-    if verdict.kind == Kind.INCONCLUSIVE and cell.expected:
-        return "?"
-    return f"{verdict.label} *" if cell.declared and cell.expected else verdict.label
-
-
-def _only(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
+def _only(group: Sequence[Entry], entries: Sequence[Entry]) -> str:
     """The dtypes of a group, if they are not all."""
-    return "" if len(group) == len(cells) else f" [{' '.join(SHORT[c.dtype] for c in group)}]"
+    return "" if len(group) == len(entries) else f" [{' '.join(SHORT[one.dtype] for one in group)}]"
 
 
-def _found(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
-    """The values or grades found, and the dtypes of the group where they differ."""
-    found: dict[str, list[Cell]] = {}
-    for cell in group:
-        if cell.verdict.kind == Kind.CONFORMS and cell.verdict.found:
-            found.setdefault(cell.verdict.found, []).append(cell)
-    if len(found) > 1:  # the first of them without its dtypes: they are the ones that no other names
-        told = [value + (_only(same, cells) if i else "") for i, (value, same) in enumerate(found.items())]
-        return f" ({', '.join(told)})" + _only(group, cells)
-    return "".join(f" ({value})" for value in found) + _only(group, cells)
+def _found(group: Sequence[Entry], entries: Sequence[Entry]) -> str:
+    """The values or grades found, with their dtypes where they differ."""
+    found: dict[str, list[Entry]] = {}
+    for one in group:
+        if one.kind == Kind.CONFORMS and one.found:
+            found.setdefault(one.found, []).append(one)
+    # The first of them is without its dtypes: they are the ones that no other names.
+    told = [value + (_only(same, entries) if i else "") for i, (value, same) in enumerate(found.items())]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _plain(cell: Cell) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from normspec.conformance.claims import CLAIMS
 from normspec.conformance.comparison import read_conventions
 from normspec.conformance.comparison import told as told_fact
 from normspec.conformance.conventions import Conventions
-from normspec.conformance.matrix import SHORT, claims_digest
+from normspec.conformance.matrix import Entry, cell_text, claims_digest
 from normspec.conformance.models import model
 from normspec.conformance.outcomes import BadResults, Outcome, Run
-from normspec.conformance.verdicts import SEVERITY, Kind
+from normspec.conformance.verdicts import Kind
 
 SCHEMA = 1
 ALIKE = ("normspec", "claims", "profile", "seed")
@@ -80,15 +80,8 @@ class Merged:
         return [self.outcomes[claim, column, d] for d in DTYPES if (claim, column, d) in self.outcomes]
 
     def text(self, claim: str, column: str) -> str:
-        """The words of one cell: every verdict, the gravest first, with the dtypes it holds for if not for all."""
-        every = self.at(claim, column)
-        groups: dict[str, list[Outcome]] = {}
-        for one in sorted(every, key=lambda o: (o.expected, o.kind != Kind.CONFORMS, SEVERITY[o.kind])):
-            groups.setdefault(shown(one), []).append(one)
-        return "; ".join(
-            words + (f" [{' '.join(SHORT[o.dtype] for o in group)}]" if len(groups) > 1 else "")
-            for words, group in groups.items()
-        )
+        """The words of one cell, see `matrix.cell_text`."""
+        return shown(*self.at(claim, column))
 
     def tally(self) -> dict[str, int]:
         """How many outcomes are of which kind."""
@@ -146,24 +139,17 @@ class Merged:
             "|---" * (len(self.columns) + 1) + "|",
         ]
         for claim in self.claims:
-            lines.append(f"| {claim} | " + " | ".join(_cell(self.text(claim, c.id)) for c in self.columns) + " |")
+            texts = (self.text(claim, c.id).replace("|", "\\|") for c in self.columns)
+            lines.append(f"| {claim} | " + " | ".join(texts) + " |")
         lines += ["", "`*`: as the adapter declares. `-`: not offered. `?`: no data can decide it in this dtype.", ""]
         lines += [f"- {c.id}: {note}" for c in self.columns for note in c.notes]
         lines += [f"- {name} was not run: {reason}" for name, reason in self.not_run.items()]
         return "\n".join(lines) + "\n"
 
 
-def shown(one: Outcome) -> str:
-    """A verdict as a cell shows it."""
-    if one.kind == Kind.NOT_OFFERED:
-        return "-"
-    if one.kind == Kind.INCONCLUSIVE and one.expected:
-        return "?"
-    return f"{one.label} *" if one.declared and one.expected else one.label
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|") or "not run"
+def shown(*every: Outcome) -> str:
+    """Verdicts on one claim and column, a dtype each, as a cell shows them."""
+    return cell_text([Entry(o.dtype, o.kind, o.rival, o.found, o.declared, o.expected) for o in every])
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -231,13 +217,14 @@ def gather(places: Sequence[Path], *, mixed: bool = False, made: date | None = N
         )
     columns: dict[str, Column] = {}
     cells: dict[tuple[str, str, str], Outcome] = {}
-    titles = Counter(title for _, run in runs for title in run.titles.values())
+    ran_in: dict[str, list[Path]] = {}
+    for path, run in runs:
+        for title in run.titles.values():
+            ran_in.setdefault(title, []).append(path)
+    where = {title: _told_apart(paths) for title, paths in ran_in.items()}
     for path, run in runs:
         for backend, title in run.titles.items():
-            where = f" ({path.parent.name or path.stem})" if titles[title] > 1 else ""
-            name = f"{title}{where}"
-            while name in columns:
-                name += "'"
+            name = f"{title} ({where[title][path]})" if len(where[title]) > 1 else title
             columns[name] = Column(
                 id=name,
                 backend=backend,
@@ -266,7 +253,7 @@ def gather(places: Sequence[Path], *, mixed: bool = False, made: date | None = N
 
 def _files(places: Iterable[Path]) -> list[tuple[Path, Mapping[str, Any]]]:
     """Every JSON object in these places; folders may hold others that are none of ours."""
-    found: list[tuple[Path, Mapping[str, Any]]] = []
+    found: dict[Path, tuple[Path, Mapping[str, Any]]] = {}
     for place in places:
         if not place.exists():
             raise BadResults(f"There is no {place}.")
@@ -277,9 +264,23 @@ def _files(places: Iterable[Path]) -> list[tuple[Path, Mapping[str, Any]]]:
                 raise BadResults(f"{path} cannot be read: {error.strerror}.") from None
             except (ValueError, RecursionError):
                 raise BadResults(f"{path} is not JSON: was its run cut off? Run it again, or take it away.") from None
-            if isinstance(plain, dict) and path not in [p for p, _ in found]:
-                found.append((path, plain))
-    return found
+            if isinstance(plain, dict):
+                found.setdefault(path.resolve(), (path, plain))
+    return list(found.values())
+
+
+def _told_apart(paths: Iterable[Path]) -> dict[Path, str]:
+    """As much of the end of each path as no other has: of its folder, and its name if that is not results.json."""
+    parts = {}
+    for path in paths:
+        file = path.resolve()
+        parts[path] = (file.parent if file.name == "results.json" else file).parts
+    told = {}
+    for path, own in parts.items():
+        others = [other for its_path, other in parts.items() if its_path != path]
+        enough = next(n for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in others))
+        told[path] = Path(*own[-enough:]).as_posix()
+    return told
 
 
 def _common(runs: Sequence[Run]) -> dict[str, str]:
@@ -311,15 +312,17 @@ def _conventions_of(
 ) -> Conventions | None:
     """What `normspec conventions` told of a backend in the same folder."""
     for its_path, plain in told:
-        for one in plain["backends"]:
-            named = one["name"] if one["version"] == "unknown" else f"{one['name']} {one['version']}"
-            if its_path.parent == path.parent and named == title:
-                try:
+        if its_path.parent != path.parent:
+            continue
+        try:
+            for one in plain["backends"]:
+                named = one["name"] if one["version"] == "unknown" else f"{one['name']} {one['version']}"
+                if named == title:
                     return read_conventions(one, partial(model, backend, one["version"]))
-                except (KeyError, TypeError, ValueError):
-                    raise BadResults(
-                        f"{its_path} is not what this normspec's `conventions --json` writes: make it again."
-                    ) from None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise BadResults(
+                f"{its_path} is not what this normspec's `conventions --json` writes: make it again."
+            ) from None
     return None
 
 
@@ -333,12 +336,16 @@ def _scripts(path: Path, backend: str, cells: Iterable[Outcome]) -> dict[tuple[s
 def _place(column: Column) -> tuple[int, str, Version, str]:
     """The order of columns: as the adapters are listed, then by version."""
     names = list(SHIPPED)
-    try:
-        version = Version(column.version)
-    except InvalidVersion:
-        version = Version("0")
     listed = names.index(column.backend) if column.backend in names else len(names)
-    return listed, column.backend, version, column.id
+    return listed, column.backend, release(column), column.id
+
+
+def release(column: Column) -> Version:
+    """Its version, as it is ordered; what is no version comes first."""
+    try:
+        return Version(column.version)
+    except InvalidVersion:
+        return Version("0")
 
 
 def _plain(column: str, one: Outcome) -> dict[str, Any]:

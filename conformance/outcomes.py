@@ -148,7 +148,7 @@ def _run(file: str, plain: Any) -> Run:
     problems = [f"{name} was not run: {reason}" for name, reason in plain.get("not_run", {}).items()]
     problems += [str(problem) for problem in plain.get("broken", {}).values()]
     if plain.get("claims") != claims_digest():
-        problems.append("These results answer other claims, or of other cases, than those of this page: run the suite again.")
+        problems.append("These results answer other claims or cases than those of this page: run the suite again.")
     if gone := sorted({o.claim for o in outcomes} - set(CLAIMS)):
         problems.append(f"Claims that are no longer made are left out: {', '.join(gone)}.")
     made = (

@@ -175,8 +175,10 @@ def train_gradients(given: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps:
         of_weight = of_weight + sums * (total * abs(x)).sum(every)
     parameter_room = np.broadcast_to(room, x.shape).max(every)
     of_parameters = _of_parameters(given, (dweight, dbias), (of_weight, sums * total.sum(every)), rules, arithmetic)
+    undefined = np.isnan(dx) & (groups.var == 0)  # the root itself has no slope at 0: any dx will do
+    of_dx = bounds.stored(dx, inner, arithmetic.result) * room
     return {
-        "dx": Expected(dx, bounds.stored(dx, inner, arithmetic.result) * room),
+        "dx": Expected(np.where(undefined, 0.0, dx), np.where(undefined, np.inf, of_dx)),
         "dweight": Expected(dweight, of_parameters[0] * parameter_room),
         "dbias": Expected(dbias, of_parameters[1]),
     }

@@ -56,6 +56,11 @@ BAD_ADAPTERS = {
         declaring(link=None),
         r"lacks link; all of claim, rival, versions, reason, link",
     ),
+    "deviation with an odd key": (
+        "my.py",
+        declaring(dtype=["float32"]),
+        r"has dtype; known are claim, rival, versions, reason, link and dtypes",
+    ),
     "deviation of no claim": (
         "my.py",
         declaring(claim="running.updates"),

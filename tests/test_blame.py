@@ -71,3 +71,18 @@ def test_the_forward_claim_is_blamed_and_the_gradients_are_not(claim, formula):
     for gradient in GRADIENTS:
         assert run_check(gradient, honest, "float32").kind in (Kind.CONFORMS, Kind.INCONCLUSIVE), gradient
     assert run_check("precision.within-bound", honest, "float32").kind == Kind.CONFORMS
+
+
+class FiniteAtZero(Honest):
+    """Of a constant channel the root of the variance has no derivative; this one takes 0, where autograd gives NaN."""
+
+    def train_gradients(self, x, weight, bias, dy, *, eps):
+        dx, *others = super().train_gradients(x, weight, bias, dy, eps=eps)
+        return np.nan_to_num(dx, nan=0.0), *others
+
+
+@pytest.mark.parametrize("kind", [Honest, FiniteAtZero])
+@pytest.mark.parametrize("claim", ["gradient.input", "precision.within-bound", "why.gradient-projection"])
+def test_a_derivative_that_does_not_exist_is_not_asked_for(kind, claim):
+    adapter = kind(FORMULAS["normalize.eps-inside-root"])
+    assert run_check(claim, backend(adapter), "float32").kind == Kind.CONFORMS

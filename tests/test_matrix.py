@@ -1,16 +1,20 @@
 """Runs merged into one matrix: what belongs together, what changed since a baseline, conversions between columns."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 from conftest import ADAPTERS, QUICK, SUITE
 
 from normspec.conformance import changes, pairs
+from normspec.conformance.cells import Cell
 from normspec.conformance.command import main
+from normspec.conformance.matrix import Matrix
 from normspec.conformance.merged import gather, read
 from normspec.conformance.outcomes import BadResults
 
@@ -18,6 +22,7 @@ SCHEMA = json.loads((SUITE / "matrix.schema.json").read_text(encoding="utf-8"))
 SOME = ("--claim", "running.*", "--claim", "precision.cancellation", "--dtype", "float32", "--dtype", "float64")
 DAY = date(2026, 11, 23)
 CLAIM = "running.sample-variance"
+POPULATION = "population variance, divisor m"
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +42,15 @@ def merged(runs):
 
 @pytest.fixture
 def other(runs, tmp_path):
-    """Writes a changed copy of the results into a folder of its own."""
+    """Writes a copy of the results, with all changes made, into a folder of its own."""
 
-    def other(change, name="ours"):
-        plain = json.loads((runs / name / "results.json").read_text(encoding="utf-8"))
-        change(plain)
-        (tmp_path / "changed").mkdir(exist_ok=True)
-        (tmp_path / "changed" / "results.json").write_text(json.dumps(plain), encoding="utf-8")
-        return tmp_path / "changed"
+    def other(*made, folder="changed"):
+        plain = json.loads((runs / "ours" / "results.json").read_text(encoding="utf-8"))
+        for change in made:
+            change(plain)
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "results.json").write_text(json.dumps(plain), encoding="utf-8")
+        return tmp_path / folder
 
     return other
 
@@ -53,11 +59,30 @@ def assigned(**values):
     return lambda plain: plain.update(values)
 
 
-def verdict_of(plain, **values):
-    for cell in plain["cells"]:
-        if (cell["claim"], cell["dtype"]) == (CLAIM, "float32"):
-            cell.update({k: v for k, v in values.items() if k in cell})
-            cell["verdict"].update({k: v for k, v in values.items() if k in cell["verdict"]})
+def version(number):
+    return lambda plain: plain["backends"][0].update(version=number)
+
+
+def verdict(told, dtype="float32", **values):
+    """Another verdict on CLAIM: "*" is one that is as declared, "?" one that cannot be reached."""
+    kind = "inconclusive" if told == "?" else told.removesuffix("*")
+    values = {
+        "declared": "it" if told.endswith("*") else "",
+        "expected": told != kind or kind in ("conforms", "not offered"),
+        **values,
+    }
+
+    def change(plain):
+        for cell in plain["cells"]:
+            if (cell["claim"], cell["dtype"]) == (CLAIM, dtype):
+                cell.update(values)
+                cell["verdict"].update(kind=kind, rival=POPULATION if kind == "deviates" else "")
+
+    return change
+
+
+def lost(plain):
+    plain["cells"] = [c for c in plain["cells"] if (c["claim"], c["dtype"]) != (CLAIM, "float32")]
 
 
 # -- merging ----------------------------------------------------------------------------------------------------------
@@ -101,6 +126,51 @@ def test_one_backend_and_version_in_two_runs_has_two_columns(runs, other):
     assert [c.id.partition("(")[2] for c in found.columns] == ["changed)", "ours)", ""]
 
 
+def test_its_columns_have_as_much_of_the_path_as_tells_them_apart(other):
+    folders = [other(folder=folder) for folder in ("x1/r", "x2/r", "y")]
+    found = gather(folders)
+    assert [c.id.partition(" (")[2] for c in found.columns] == ["x1/r)", "x2/r)", "y)"]
+
+
+def test_files_of_one_folder_have_their_names_beside_it(other):
+    folder = other()
+    shutil.copy(folder / "results.json", folder / "again.json")
+    assert [c.id.partition(" (")[2] for c in gather([folder]).columns] == ["again.json)", "changed)"]
+
+
+def test_the_order_of_folders_decides_nothing(other):
+    folders = [other(folder="x1/r"), other(lost, folder="x2/r")]
+    there, back = gather(folders, made=DAY), gather(folders[::-1], made=DAY)
+    assert back.json() == there.json()
+    assert changes.changes(there, back) == []
+
+
+def test_a_run_that_is_named_twice_is_one(runs, merged):
+    assert gather([runs, runs / "ours" / ".." / "theirs"], made=DAY).json() == merged.json()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (("conforms", "deviates"), f"deviates: {POPULATION} [f32]; conforms [f64]"),
+        (("conforms", "deviates*"), f"deviates: {POPULATION} * [f32]; conforms [f64]"),
+        (("conforms", "fails*"), "fails * [f32]; conforms [f64]"),
+        (("deviates*", "inconclusive"), f"deviates: {POPULATION} * [f64]; inconclusive [f32]"),
+        (("conforms", "inconclusive"), "inconclusive [f32]; conforms [f64]"),
+        (("?", "conforms"), "conforms [f32]; ? [f64]"),
+        (("not offered", "fails"), "fails [f32]; - [f64]"),
+        (("not offered", "conforms"), "conforms [f32]; - [f64]"),
+    ],
+)
+def test_a_cell_tells_the_gravest_first(other, kinds, told):
+    folder = other(verdict(kinds[0], "float64"), verdict(kinds[1], "float32"))
+    found = gather([folder])
+    assert found.text(CLAIM, found.columns[0].id) == told
+    cells = json.loads((folder / "results.json").read_text(encoding="utf-8"))["cells"]
+    suite = SimpleNamespace(backends=[SimpleNamespace(name="numpy")])
+    assert Matrix(suite, map(Cell.from_serializable, cells)).text(CLAIM, "numpy") == told
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -140,6 +210,21 @@ def test_what_cannot_be_read_is_told(tmp_path, files, told):
         gather([tmp_path])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"conversions": []}',
+        '{"conversions": [], "backends": [{"name": "numpy"}]}',
+        '{"conversions": [], "backends": 5}',
+    ],
+)
+def test_conventions_that_cannot_be_read_are_told(other, text):
+    folder = other()
+    (folder / "conventions.json").write_text(text)
+    with pytest.raises(BadResults, match=r"conventions\.json is not what this normspec's `conventions --json` writes"):
+        gather([folder])
+
+
 def test_a_place_that_is_not_there_is_told(tmp_path):
     with pytest.raises(BadResults, match="There is no"):
         gather([tmp_path / "nowhere"])
@@ -155,8 +240,8 @@ def test_a_baseline_that_is_none_is_told(tmp_path, text):
 # -- changes ----------------------------------------------------------------------------------------------------------
 
 
-def changed(runs, merged, folder):
-    return changes.changes(merged, gather([folder, runs / "theirs"], made=DAY))
+def changed(runs, merged, *folders):
+    return changes.changes(merged, gather([*folders, runs / "theirs"], made=DAY))
 
 
 def test_nothing_changes_between_equal_runs(runs, merged):
@@ -165,21 +250,77 @@ def test_nothing_changes_between_equal_runs(runs, merged):
 
 @pytest.mark.parametrize(("expected", "unexpected"), [(True, 0), (False, 1)])
 def test_a_change_is_unexpected_unless_it_is_as_declared(runs, merged, other, expected, unexpected):
-    def change(plain):
-        verdict_of(plain, kind="deviates", rival="population variance, divisor m", expected=expected, declared="it")
-
-    found = changed(runs, merged, other(change))
+    found = changed(runs, merged, other(verdict("deviates", expected=expected, declared="it")))
     assert [(c.claim, c.dtype, c.was) for c in found] == [(CLAIM, "float32", "conforms")]
     assert len(changes.unexpected(found)) == unexpected
     assert changes.told(found)[1].startswith("  ! " if unexpected else "    ")
 
 
-def test_a_verdict_that_is_lost_is_unexpected(runs, merged, other):
-    def change(plain):
-        plain["cells"] = [c for c in plain["cells"] if (c["claim"], c["dtype"]) != (CLAIM, "float32")]
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        ("conforms", "not offered", "conforms -> -"),
+        ("deviates", "not offered", f"deviates: {POPULATION} -> -"),
+        ("crashed", "not offered", "crashed -> -"),
+        ("?", "not offered", "? -> -"),
+        ("conforms", "?", "conforms -> ?"),
+        ("deviates", "?", f"deviates: {POPULATION} -> ?"),
+    ],
+)
+def test_what_is_no_longer_offered_or_decided_is_unexpected(other, was, now, told):
+    old, new = (gather([other(verdict(kind))]) for kind in (was, now))
+    found = changes.changes(old, new)
+    assert [c.expected for c in found] == [False]
+    assert changes.told(found)[1] == f"  ! {CLAIM} [f32]: {told}"
 
-    found = changed(runs, merged, other(change))
+
+def test_it_is_expected_where_the_adapter_declares_it(other):
+    old, new = gather([other()]), gather([other(verdict("not offered*"))])
+    assert [c.expected for c in changes.changes(old, new)] == [True]
+
+
+def test_a_backend_that_stops_offering_everything_fails_the_command(runs, merged, other, tmp_path, capsys):
+    def change(plain):
+        for cell in plain["cells"]:
+            cell.update(expected=True, declared="")
+            cell["verdict"].update(kind="not offered", rival="")
+
+    (tmp_path / "old.json").write_text(merged.json(), encoding="utf-8")
+    assert main(["matrix", str(other(change)), str(runs / "theirs"), "--baseline", str(tmp_path / "old.json")]) == 1
+    assert f"! {CLAIM} [f64 f32]: conforms -> -\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["deviates", "fails"])
+def test_an_improvement_on_what_nobody_declared_is_listed_and_passes(other, kind):
+    old, new = gather([other(verdict(kind))]), gather([other()])
+    assert [(c.now, c.expected) for c in changes.changes(old, new)] == [("conforms", True)]
+
+
+@pytest.mark.parametrize("was", ["conforms", "deviates*"])
+def test_a_declaration_that_is_stale_is_unexpected(other, was):
+    old = gather([other(verdict(was))])
+    new = gather([other(verdict("conforms", declared="it", expected=False))])
+    assert [(c.now, c.expected) for c in changes.changes(old, new)] == [("conforms, declared otherwise", False)]
+
+
+def test_a_verdict_that_is_lost_is_unexpected(runs, merged, other):
+    found = changed(runs, merged, other(lost))
     assert [(c.claim, c.was, c.now, c.expected) for c in found] == [(CLAIM, "conforms", "", False)]
+
+
+def test_a_verdict_on_a_claim_that_is_no_longer_made_is_lost(merged):
+    one = replace(merged.outcomes[CLAIM, merged.columns[0].id, "float32"], claim="running.no-longer-made")
+    gone = {(one.claim, merged.columns[0].id, one.dtype): one}
+    found = changes.changes(replace(merged, outcomes={**gone, **merged.outcomes}), merged)
+    assert [(c.claim, c.was, c.now, c.expected) for c in found] == [(one.claim, "conforms", "", False)]
+
+
+@pytest.mark.parametrize("loser", ["h1", "h2"])
+def test_a_verdict_that_one_of_two_runs_has_lost_is_lost(runs, merged, other, loser):
+    folders = [other(lost if name == loser else assigned(), folder=name) for name in ("h1", "h2")]
+    found, before = changed(runs, merged, *folders), merged.columns[0].id
+    assert [(c.column, c.claim, c.now, c.since) for c in found] == [(f"{before} ({loser})", CLAIM, "", before)]
+    assert not found[0].expected
 
 
 def test_a_column_that_is_lost_is_unexpected_and_told_as_a_whole(runs, merged):
@@ -189,20 +330,46 @@ def test_a_column_that_is_lost_is_unexpected_and_told_as_a_whole(runs, merged):
 
 
 def test_a_new_version_is_compared_with_the_latest_before_it(runs, merged, other):
-    def change(plain):
-        plain["backends"][0]["version"] = "99.0"
-        verdict_of(plain, kind="deviates", rival="population variance, divisor m", expected=False)
-
-    found = changed(runs, merged, other(change))
+    found = changed(runs, merged, other(version("99.0"), verdict("deviates")))
     assert [(c.column, c.since) for c in found] == [("numpy 99.0", merged.columns[0].id)]
 
 
-def test_a_version_that_is_dropped_beside_a_newer_one_is_lost(runs, merged, other):
-    def older(plain):
-        plain["backends"][0]["version"] = "0.1"
+def versions(other, numbers, **made):
+    """A matrix of versions of one backend; `made` changes some, as v10=lost."""
+    return gather([other(version(n), made.get(f"v{n}", assigned()), folder=n) for n in numbers])
 
-    old = gather([other(older), runs])
-    assert {c.column for c in changes.changes(old, merged)} == {"numpy 0.1"}
+
+@pytest.mark.parametrize(
+    ("old", "new", "loses", "found"),
+    [
+        (["2"], ["1", "2"], "2", ("numpy 2", "")),  # an older one is added
+        (["2"], ["1", "2"], "1", None),
+        (["2"], ["2", "3"], "3", None),  # a newer one is added
+        (["1", "2"], ["2", "3"], "3", ("numpy 3", "numpy 1")),  # the older one of two is bumped
+        (["1", "9"], ["2", "10"], "2", ("numpy 2", "numpy 1")),  # both are
+        (["1", "9"], ["2", "10"], "10", ("numpy 10", "numpy 9")),
+        (["1"], ["2", "3"], "2", ("numpy 2", "numpy 1")),  # one becomes two
+        (["1"], ["2", "3"], "3", ("numpy 3", "numpy 1")),
+    ],
+)
+def test_a_lost_verdict_is_found_whichever_versions_come_and_go(other, old, new, loses, found):
+    seen = changes.changes(versions(other, old), versions(other, new, **{f"v{loses}": lost}))
+    assert [(c.column, c.since) for c in seen] == ([found] if found else [])
+
+
+def test_each_version_is_compared_with_the_latest_before_it(other):
+    deviates = verdict("deviates")
+    old = versions(other, ["1", "9"], v1=deviates)
+    assert changes.changes(old, versions(other, ["2", "10"], v2=deviates)) == []
+    found = changes.changes(old, versions(other, ["9", "10"], v10=deviates))
+    assert [(c.column, c.since, c.expected) for c in found] == [("numpy 10", "numpy 9", False)]
+
+
+@pytest.mark.parametrize(("old", "new"), [(["1", "2"], ["2"]), (["1", "2"], ["3"]), (["1"], ["0"])])
+def test_a_version_whose_place_none_takes_is_lost_as_a_whole(other, old, new):
+    found = changes.changes(versions(other, old), versions(other, new))
+    assert changes.told(found) == [f"! numpy 1: {len(found)} verdicts are lost"]
+    assert len(found) == len(versions(other, ["1"]).outcomes)
 
 
 def test_a_new_backend_is_news_only_where_it_deviates_undeclared(runs, merged):
