@@ -79,7 +79,7 @@ class Cell:
         if seen is not None and seen.quantity:
             expected = f"expected {seen.expected:.9g} within {seen.bound:.2g} ({seen.experiment})"
             lines.append(f"  worst    {seen.quantity}{list(seen.index)} is {seen.got:.9g}, {expected}")
-        if claim.hint:
+        if claim.hint and verdict.kind not in (Kind.CRASHED, Kind.HUNG):  # it is about results, and there are none
             lines.append(f"  look at  {claim.hint}")
         if self.again:
             lines.append(f"  again    {self.again}")

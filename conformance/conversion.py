@@ -324,7 +324,8 @@ class Verification:
         """In a line."""
         if self.counterexample:
             return f"does not verify: {self.counterexample}"
-        axes = " and ".join([", ".join(map(str, self.ranks[:-1])), str(self.ranks[-1])] if self.ranks[1:] else ["1"])
+        ranks = [str(rank) for rank in self.ranks]
+        axes = " and ".join([", ".join(ranks[:-1]), ranks[-1]] if ranks[1:] else ranks)
         return (
             f"verified on {self.cases} cases in {', '.join(self.dtypes)}, x with {axes} axes: "
             f"largest difference / bound {self.worst:.3f}"

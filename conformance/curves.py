@@ -2,14 +2,18 @@
 
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK = "#808080"
-"""Of text, axes and grid: a grey that is read on white as well as on black."""
+INK = "#767676"
+"""Of text, axes and grid where no page says otherwise: the grey that is read as well on white as on black.
+
+In the drawing it is `currentColor`, so that a page may give it its own.
+"""
 LINES = ("#d1495b", "#2a88d8", "#8a7f00", "#8a5fd0", "#1f9d76")
 """Of the curves, likewise, and told apart by most colour-blind eyes; the dashes tell them apart as well."""
 _DASHES = ("-", "--", "-.", ":")
@@ -66,4 +70,11 @@ def svg(title: str, size: tuple[float, float], draw: "Callable[[Figure], None]")
         FigureCanvasSVG(figure)  # becomes the figure's own
         figure.savefig(file, format="svg", metadata=about)
     text = file.getvalue()
-    return text[text.index("<svg") :]
+    prefix = re.sub(r"\W+", "-", title)
+    return re.sub(r"<[^<>]+>", lambda tag: _adapted(tag[0], prefix), text[text.index("<svg") :])
+
+
+def _adapted(tag: str, prefix: str) -> str:
+    """A tag for a page with other drawings, whose ids must not be the same, and with a colour of its own for text."""
+    tag = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{prefix}-", tag.replace(INK, "currentColor"))
+    return re.sub(r"^<svg\b", f'<svg color="{INK}"', tag)

@@ -1,23 +1,30 @@
 """The merged matrix as a page: one HTML file that needs no other, to be looked at, filtered, compared and printed."""
 
 import json
+import math
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from normspec.backends import SHIPPED
 from normspec.conformance import pairs, plots, script
+from normspec.conformance.arithmetic import DTYPES
 from normspec.conformance.claims import CLAIMS
+from normspec.conformance.comparison import told as told_fact
+from normspec.conformance.conversion import Conversion
 from normspec.conformance.curves import NoPlots
 from normspec.conformance.formulas import FORMULAS
 from normspec.conformance.matrix import SHORT
 from normspec.conformance.merged import Column, Merged
 from normspec.conformance.outcomes import Outcome
 from normspec.conformance.page import HERE, mathml
-from normspec.conformance.verdicts import SEVERITY, Kind
+from normspec.conformance.pools import DEFAULT_SEED
+from normspec.conformance.verdicts import SEVERITY, Counterexample, Kind
 from normspec.conformance.words import TOPICS, VERDICTS
 
 _LINK = re.compile(r"\s*\((https?://[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)$")
@@ -27,14 +34,19 @@ _LINK = re.compile(r"\s*\((https?://[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)$")
 class CellView:
     """A cell of the table: the gravest verdict of its dtypes, in a sign and a few words."""
 
-    kind: str
-    """The kind of verdict, as a class of the style sheet; "not-run" where there is none."""
+    kinds: tuple[str, ...]
+    """All that are in it, the shown one first, as classes of the style sheet; "not-run" where there is none."""
     sign: str
+    spoken: str
+    """The sign in words."""
     words: str
-    """What follows the sign: the rival, the value found, or nothing."""
+    """What follows the sign: the rival, the value found, or nothing; and the dtypes, if it does not hold in all."""
+    also: tuple[tuple[str, str], ...]
+    """The signs of the other kinds, and these in words."""
     title: str
     """Everything, for those who point or listen."""
     undeclared: bool
+    """Whether some verdict is not as declared."""
 
 
 def html(found: Merged) -> str:
@@ -59,6 +71,7 @@ def html(found: Merged) -> str:
         claims=CLAIMS,
         formulas=FORMULAS,
         cell=lambda claim, column: cell(found, claim, column),
+        dtypes=lambda column: " ".join(SHORT[dtype] for dtype in checked(found, column)),
         platforms=sorted({(c.settings["platform"], c.settings["python"]) for c in found.columns}),
         unexpected=len(found.unexpected),
         conditioning=_plot(lambda: plots.against_conditioning(found)),
@@ -71,38 +84,71 @@ def html(found: Merged) -> str:
 
 def cell(found: Merged, claim: str, column: Column) -> CellView:
     """What the table shows of a claim and a column."""
-    every = found.at(claim, column.id)
+    every = sorted(found.at(claim, column.id), key=_gravity)
     if not every:
-        return CellView("not-run", "\N{MIDDLE DOT}", "", "not run", undeclared=False)
-    silent = (Kind.INCONCLUSIVE, Kind.NOT_OFFERED)
-    first = min(every, key=lambda o: (o.expected, o.kind in silent, SEVERITY[o.kind]))
+        return CellView(("not-run",), "\N{MIDDLE DOT}", "not run", "", (), "not run", undeclared=False)
+    first = every[0]
     words = {Kind.DEVIATES: first.rival, Kind.CONFORMS: first.found}.get(first.kind, "")
-    if first.kind not in (Kind.CONFORMS, *silent) and len(every) > 1:
-        of_kind = [SHORT[o.dtype] for o in every if (o.kind, o.rival) == (first.kind, first.rival)]
-        words = f"{words} [{' '.join(of_kind)}]" if len(of_kind) < len(every) else words
+    alike = [o for o in every if (o.kind, o.rival, o.found) == (first.kind, first.rival, first.found)]
+    if len(alike) < len(every) and (words or first.kind in _WRONG):
+        words = f"{words} {_in(alike)}"
+    kinds = dict.fromkeys(o.kind for o in every)
+    as_declared = first.declared and first.expected
     return CellView(
-        str(first.kind).replace(" ", "-"),
-        VERDICTS[first.kind].sign + ("*" if first.declared and first.expected else ""),
+        tuple(kind.replace(" ", "-") for kind in kinds),
+        VERDICTS[first.kind].sign + ("*" if as_declared else ""),
+        f"{first.kind}, as declared" if as_declared else str(first.kind),
         words.strip(),
-        found.text(claim, column.id),
+        tuple((VERDICTS[kind].sign, str(kind)) for kind in kinds if kind != first.kind),
+        _title(every),
         undeclared=any(not o.expected for o in every),
     )
+
+
+_WRONG = (Kind.HUNG, Kind.CRASHED, Kind.FAILS, Kind.DEVIATES)
+
+
+def _gravity(one: Outcome) -> tuple[bool, int, bool]:
+    """What a cell shows first: the gravest verdict; what cannot be decided or had, as is expected, after all others."""
+    silent = one.kind in (Kind.INCONCLUSIVE, Kind.NOT_OFFERED) and one.expected
+    return silent, SEVERITY[one.kind], one.expected
+
+
+def _title(every: Sequence[Outcome]) -> str:
+    """All verdicts of a cell, with the dtypes each holds for if not for all."""
+    groups: dict[str, list[Outcome]] = {}
+    for one in every:
+        groups.setdefault(one.label + _declaration(one), []).append(one)
+    return "; ".join(f"{words} {_in(group)}" if len(groups) > 1 else words for words, group in groups.items())
+
+
+def _declaration(one: Outcome) -> str:
+    return ", not as declared" if not one.expected else ", as declared" if one.declared else ""
+
+
+def _in(group: Sequence[Outcome]) -> str:
+    dtypes = {o.dtype for o in group}
+    return f"[{' '.join(SHORT[dtype] for dtype in DTYPES if dtype in dtypes)}]"
+
+
+def checked(found: Merged, column: Column) -> list[str]:
+    """The dtypes in which there are verdicts on a column."""
+    seen = {dtype for _, name, dtype in found.outcomes if name == column.id}
+    return [dtype for dtype in DTYPES if dtype in seen]
 
 
 def data(found: Merged) -> dict[str, Any]:
     """What the page's script shows when it is asked: verdicts, scripts, conventions and conversions."""
     numbers = {column.id: i for i, column in enumerate(found.columns)}
     return {
-        "columns": [
-            {"id": c.id, "backend": c.backend, "made": _made(c), "notes": list(c.notes), "facts": c.facts}
-            for c in found.columns
-        ],
+        "columns": [_column(found, column) for column in found.columns],
+        "short": SHORT,
         "claims": {
             claim: {"text": CLAIMS[claim].text, "source": CLAIMS[claim].source, "hint": CLAIMS[claim].hint}
             for claim in found.claims
         },
         "cells": {
-            f"{claim} {number}": [_verdict(o) for o in found.at(claim, column)]
+            f"{claim} {number}": _verdicts(found.at(claim, column))
             for claim in found.claims
             for column, number in numbers.items()
             if found.at(claim, column)
@@ -125,10 +171,45 @@ def _made(column: Column) -> str:
     return f"Python {made['python']}, NumPy {made['numpy']}, Hypothesis {made['hypothesis']}, {made['platform']}"
 
 
+def _column(found: Merged, column: Column) -> dict[str, Any]:
+    known = column.conventions
+    return {
+        "id": column.id,
+        "made": _made(column),
+        "dtypes": checked(found, column),
+        "facts": {
+            fact.topic: {dtype: told_fact(fact, [dtype]) for dtype in DTYPES if fact.values([dtype])}
+            for fact in (known.facts if known else ())
+        },
+        "modelled": pairs.dtype_of(known) if known else "",
+        "again": _again(column),
+        "shipped": column.backend in SHIPPED,
+    }
+
+
+def _again(column: Column) -> str:
+    """The command line that runs it again, but for claim and dtypes."""
+    words = ["normspec", "--backend", column.backend if column.backend in SHIPPED else "path/to/adapter.py"]
+    if column.settings["profile"] != "default":
+        words += ["--profile", column.settings["profile"]]
+    if column.settings["seed"] != str(DEFAULT_SEED):
+        words += ["--seed", column.settings["seed"]]
+    return shlex.join(words)
+
+
+def _verdicts(every: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Those of one cell; to be seen again are the gravest, if it is wrong, and all that are not as declared."""
+    first = min(every, key=_gravity)
+    again = [not o.expected or (o is first and o.kind in _WRONG) for o in every]
+    return [_verdict(o) | ({"again": True} if wanted else {}) for o, wanted in zip(every, again, strict=True)]
+
+
 def _verdict(one: Outcome) -> dict[str, Any]:
     """What is empty is left out."""
     link = _LINK.search(one.reason)
     seen = one.counterexample
+    # Where a rival is followed, the errors are those against the rival.
+    worst = {} if one.kind == Kind.DEVIATES else one.worst
     told: dict[str, Any] = {
         "dtype": one.dtype,
         "kind": str(one.kind),
@@ -136,41 +217,52 @@ def _verdict(one: Outcome) -> dict[str, Any]:
         "words": one.words,
         "reason": _LINK.sub("", one.reason),
         "link": link[1] if link else "",
-        "declared": one.declared,
-        "undeclared": not one.expected,
+        "declaration": _declaration(one),
         "cases": one.cases,
-        "worst": {name: _ratio(ratio) for name, ratio in one.worst.items()},
+        "worst": ", ".join(f"{name} {_number(ratio)}" for name, ratio in worst.items()),
+        "case": seen.case if seen else "",
+        "seen": _seen(seen) if seen and seen.quantity else "",
     }
-    if seen is not None:
-        off = abs(seen.got - seen.expected) / seen.bound if seen.bound else float("inf")
-        told["case"] = seen.case
-        told["quantity"] = f"{seen.quantity}{list(seen.index)}" if seen.quantity else ""
-        told["seen"] = [f"{seen.got:.9g}", f"{seen.expected:.9g}", f"{seen.bound:.2g}", _ratio(off)]
-        told["experiment"] = seen.experiment
     return {name: value for name, value in told.items() if value}
 
 
-def _ratio(value: float) -> str:
-    return f"{value:.3g}"
+def _seen(worst: Counterexample) -> str:
+    """How far the worst element of a case is off, in words."""
+    off = abs(worst.got - worst.expected) / worst.bound if worst.bound else math.inf
+    far = f": {off:.3g} bounds off" if math.isfinite(off) else ""
+    asked = f"expected {_number(worst.expected, 9)} within {_number(worst.bound, 2)}"
+    by = f" ({worst.experiment})" if worst.experiment else ""
+    return f"{worst.quantity}{list(worst.index)} is {_number(worst.got, 9)}, {asked}{far}{by}"
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "not a number" if math.isnan(value) else f"{value:.{digits}g}".replace("inf", "infinite")
 
 
 def _scripts(found: Merged) -> dict[str, Any]:
-    """A script for each cell that has one, in blocks: those of one backend share most of them."""
+    """A script for each cell that has one, in blocks: those of one backend share most of them.
+
+    It is that of the gravest verdict which has one.
+    """
     blocks: dict[str, int] = {}
     made: dict[str, Any] = {}
     for number, column in enumerate(found.columns):
-        for (claim, dtype), path in column.scripts.items():
-            key = f"{claim} {number}"
-            if key not in made and claim in CLAIMS:
+        for claim in found.claims:
+            every = sorted(found.at(claim, column.id), key=_gravity)
+            one = next((o for o in every if (claim, o.dtype) in column.scripts), None)
+            if one is not None:
+                path = column.scripts[claim, one.dtype]
                 parts = script.blocks(path.read_text(encoding="utf-8"))
-                made[key] = [dtype, path.name, [blocks.setdefault(part, len(blocks)) for part in parts]]
+                places = [blocks.setdefault(part, len(blocks)) for part in parts]
+                made[f"{claim} {number}"] = [one.dtype, path.name, places]
     return {"blocks": list(blocks), "cells": made}
 
 
-def _conversion(conversion: Any) -> dict[str, Any]:
-    verified = conversion.verification.holds
+def _conversion(conversion: Conversion) -> dict[str, Any]:
+    verification = conversion.verification
+    verified = verification.holds
     return {
-        "words": conversion.verification.words,
+        "words": verification.words if verified or verification.counterexample else "",
         "verified": verified,
         "obstacles": list(conversion.obstacles),
         "defaults": conversion.defaults if verified else "",

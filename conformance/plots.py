@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from normspec.conformance.arithmetic import DTYPES
@@ -63,8 +64,8 @@ def against_conditioning(found: Merged, *, across: int = 6) -> str:
             axes.set_xticks([1, 2.0**15, 2.0**30], ["1", "2^15", "2^30"])
             axes.minorticks_off()
             axes.axhline(1, color=INK, linewidth=1.2, linestyle="--")
-            axes.set_title(_short(column.id, 25), fontsize=7, loc="left")
-            axes.tick_params(labelsize=7)
+            axes.set_title(_short(column.id, 25), fontsize=8, loc="left")
+            axes.tick_params(labelsize=8)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             for dtype in DTYPES:
@@ -100,7 +101,7 @@ def by_dtype(found: Merged) -> str:
             offered = [dtype for dtype in DTYPES if (column.id, dtype) in told]
             for place, dtype in enumerate(offered):
                 ratios = [max(ratio, 1e-6) for ratio in told[column.id, dtype]]
-                low, middle, high = (ratios[round(at * (len(ratios) - 1))] for at in (0.1, 0.5, 0.9))
+                low, middle, high = (_at(ratios, part) for part in (0.1, 0.5, 0.9))
                 y = row + (place - (len(offered) - 1) / 2) * 0.2
                 axes.plot([low, high], [y, y], color=_COLORS[dtype], linewidth=1.6)
                 axes.plot(
@@ -131,22 +132,42 @@ def by_dtype(found: Merged) -> str:
 
 
 def conditioning_table(found: Merged) -> list[tuple[str, str, str, str, str]]:
-    """The same in words: column, dtype, the largest error over bound, at which |mean| / deviation, up to which it is 1.
+    """The same in words: column, dtype, the largest error over bound, at which |mean| / deviation, where it is over 1.
 
     Rows are in the order of the columns.
     """
     rows = []
     for (column, dtype), points in margins(found).items():
         spread, ratio = max(points, key=lambda point: (point[1], -point[0]))
-        beyond = next((f"from 2^{math.log2(s):.0f} on" for s, r in points if r > 1), "nowhere")
-        rows.append((column, SHORT[dtype], _number(ratio), f"2^{math.log2(spread):.0f}", beyond))
+        rows.append((column, SHORT[dtype], _number(ratio), _power(spread), _beyond(points)))
     return rows
+
+
+def _beyond(points: Sequence[tuple[float, float]]) -> str:
+    """Where the error is over its bound, in words."""
+    parts = []
+    for over, group in groupby(points, key=lambda point: point[1] > 1):
+        first, *_, last = [_power(spread) for spread, _ in group] * 2
+        if over and last == _power(points[-1][0]):
+            parts.append(f"from {first} on")
+        elif over:
+            parts.append(f"from {first} to {last}" if first != last else f"at {first}")
+    return ", ".join(parts) or "nowhere"
+
+
+def _power(spread: float) -> str:
+    return f"2^{math.log2(spread):.0f}"
+
+
+def _at(ordered: Sequence[float], part: float) -> float:
+    """The value below which this part of them lies."""
+    return ordered[round(part * (len(ordered) - 1))]
 
 
 def dtype_table(found: Merged) -> list[tuple[str, str, str, str]]:
     """The same in words: column, dtype, median and largest."""
     return [
-        (column, SHORT[dtype], _number(ratios[len(ratios) // 2]), _number(ratios[-1]))
+        (column, SHORT[dtype], _number(_at(ratios, 0.5)), _number(ratios[-1]))
         for (column, dtype), ratios in worsts(found).items()
     ]
 
