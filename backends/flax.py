@@ -169,15 +169,7 @@ def _conventions(link: str) -> tuple[dict[str, Any], ...]:
         "link": link,
         "dtypes": ("float64", "float32"),
     }
-    of_state = {
-        "claim": "hygiene.dtype-shape",
-        "rival": "state of another dtype",
-        "versions": "",
-        "reason": "a new layer's mean and var are float32 even where param_dtype is float64",
-        "link": "undocumented",
-        "dtypes": ("float64",),
-    }
-    return (*(dict(zip(names, each, strict=True)) | {"versions": ""} for each in found), article, of_state)
+    return (*(dict(zip(names, each, strict=True)) | {"versions": ""} for each in found), article)
 
 
 def _one_pass(link: str) -> dict[str, Any]:
@@ -196,6 +188,14 @@ def _in_half(claim: str, rival: str, reason: str, dtypes: tuple[str, ...]) -> di
     return parts | {"link": "undocumented", "dtypes": dtypes}
 
 
+_FLOAT32_STATE = {
+    "claim": "hygiene.dtype-shape",
+    "rival": "state of another dtype",
+    "versions": "",
+    "reason": "a layer's mean and var are float32 even where param_dtype is float64",
+    "link": "undocumented",
+    "dtypes": ("float64",),
+}
 _HALF = ("bfloat16", "float16")
 _CAST = "with dtype given, nnx rounds weight, bias and running statistics to it before it computes"
 
@@ -329,6 +329,7 @@ class FlaxNnx(FlaxLinen):
     deviations = (
         *_conventions(_NNX),
         _one_pass(_NNX),
+        _FLOAT32_STATE,
         _in_half("precision.half-statistics", "half steps", _CAST, _HALF),
         _in_half("precision.half-gradients", "half steps", _CAST, _HALF),
         _in_half("relatives.half-statistics", "half steps", _CAST, _HALF),
@@ -336,6 +337,12 @@ class FlaxNnx(FlaxLinen):
             "precision.large-finite",
             "squares overflow early",
             "a tracked variance above 65504 is infinity when rounded to float16: evaluation gives bias",
+            ("float16",),
+        ),
+        _in_half(
+            "hygiene.every-shape",
+            "fails",
+            "the gradient of weight is computed in float16, and infinite above 65504, though it is float32",
             ("float16",),
         ),
     )
