@@ -63,13 +63,6 @@ class Paddle:
             "reason": "x-hat is won back from y by dividing by weight: where weight is 0, dweight is 0 and dx wrong",
             "link": "undocumented",
         },
-        {
-            "claim": "relatives.layer-norm",
-            "rival": "inconclusive",
-            "versions": "",
-            "reason": "it refuses an epsilon above 0.001, which the exact cases have that tell the axes apart",
-            "link": "undocumented",
-        },
         *(
             {
                 "claim": claim,
