@@ -193,7 +193,8 @@ _OUTSIDE = (
 _OF_EMA = (
     *(_declared(claim, "inconclusive", _AFTER, _EMA) for claim in _UNDECIDED),
     *(_declared(claim, "fails", _AFTER, _EMA) for claim in _OUTSIDE),
-    _declared("precision.cancellation", "narrow sums", _AFTER, _EMA),
+    _declared("precision.cancellation", "fails", _AFTER, _EMA, "float64"),
+    _declared("precision.cancellation", "narrow sums", _AFTER, _EMA, "float32"),
     _declared("evaluate.before-training", "starts from variance 0", "a new layer's variance is 0", _START),
     _declared("running.initial", "variance starts at 0", "a new layer's variance is 0", _START),
     _declared("why.depth", "layers share their state", _FIRST, _EMA),
@@ -215,14 +216,6 @@ class EquinoxBatch:
             "0.01",
             "momentum is 0.99, the weight of the old value",
             _DOCUMENTED,
-            *("float64", "float32", "float16"),
-        ),
-        _declared(
-            "running.momentum-default",
-            "0.01001",
-            "0.99 again, seen through a mean rounded to bfloat16",
-            _DOCUMENTED,
-            "bfloat16",
         ),
         _declared(
             "example.article",
