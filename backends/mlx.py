@@ -1,5 +1,6 @@
 """MLX on the CPU: the layers of `mlx.nn`, channels last, with MLX's own gradients."""
 
+from importlib.metadata import version
 from typing import Any
 
 import mlx.core as mx
@@ -79,7 +80,7 @@ class Mlx:
     """Eager, on the CPU."""
 
     name = "mlx"
-    version = mx.__version__
+    version = version("mlx")
     dtypes = ("float64", "float32", "bfloat16", "float16")
     deviations: tuple[dict[str, Any], ...] = (
         {
