@@ -83,14 +83,6 @@ _NEGATIVE_VARIANCE: dict[str, Any] = {
     "link": "https://github.com/keras-team/keras-core/pull/866",
     "dtypes": ("float32",),
 }
-_NEGATIVE_RELATIVES, _NEGATIVE_GRADIENTS = (
-    tuple(
-        {**_NEGATIVE_VARIANCE, "claim": f"relatives.{name}", "rival": "fails", "dtypes": ("float64", "float32")}
-        for name in names
-    )
-    for names in (("instance-norm", "group-norm"), ("instance-norm-gradients", "group-norm-gradients"))
-)
-"""Both are GroupNormalization here, which takes its variance from the same function."""
 _REASON_64 = "a float64 layer computes in float32: result_type(float64, float32) is float32 but on TensorFlow"
 
 
@@ -121,6 +113,12 @@ _IN_THE_DTYPE_OF_X: tuple[dict[str, Any], ...] = (
         )
     ),
 )
+
+
+def _negative_too(*names: str) -> tuple[dict[str, Any], ...]:
+    """The relatives that take their variance from the same function; instance norm is GroupNormalization here."""
+    changed = {"rival": "fails", "dtypes": ("float64", "float32")}
+    return tuple({**_NEGATIVE_VARIANCE, **changed, "claim": f"relatives.{name}"} for name in names)
 
 
 def _float32_inside(**rivals: str) -> tuple[dict[str, Any], ...]:
@@ -338,8 +336,7 @@ class KerasTorch(_Keras):
         _HALF_RELATIVES,
         _EMPTY_GRADIENTS,
         _NEGATIVE_VARIANCE,
-        *_NEGATIVE_RELATIVES,
-        *_NEGATIVE_GRADIENTS,
+        *_negative_too("instance-norm", "instance-norm-gradients", "group-norm", "group-norm-gradients"),
         *_float32_inside(
             precision_within_bound="fails",
             precision_cancellation="narrow sums",
@@ -400,8 +397,7 @@ class KerasNumPy(_Keras):
         _HALF_RELATIVES,
         _EMPTY_STATE,
         _NEGATIVE_VARIANCE,
-        *_NEGATIVE_RELATIVES,
-        {**_NEGATIVE_RELATIVES[0], "claim": "relatives.layer-norm"},
+        *_negative_too("layer-norm", "instance-norm", "group-norm"),
         {**_NEGATIVE_VARIANCE, "claim": "precision.within-bound", "rival": "fails"},
         *_float32_inside(
             precision_within_bound="fails",
