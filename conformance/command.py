@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from normspec import __version__
-from normspec.conformance.adapters import Backend, BadAdapter, Unavailable, open_backend
-from normspec.conformance.arithmetic import DTYPES
-from normspec.conformance.checking import Laboratory
-from normspec.conformance.isolation import TRUSTED, Isolated, Limits
-from normspec.conformance.pools import DEFAULT_SEED, PROFILES
+from normspec.conformance.cases.arithmetic import DTYPES
+from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES
+from normspec.conformance.trials.adapters import Backend, BadAdapter, Unavailable, open_backend
+from normspec.conformance.trials.isolation import TRUSTED, Isolated, Limits
+from normspec.conformance.verdicts.checking import Laboratory
 
 if TYPE_CHECKING:
-    from normspec.conformance.merged import Merged
+    from normspec.conformance.reports.merged import Merged
 
 USAGE = """\
 usage: normspec [--backend NAME ...] [options]    check implementations, claim by claim
@@ -94,9 +94,9 @@ def conventions(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     backends, not_run = _opened(parser, options.backends, options.dtype)
 
-    from normspec.conformance.comparison import Comparison
-    from normspec.conformance.conventions import find
-    from normspec.conformance.conversion import conversions
+    from normspec.conformance.conventions.comparison import Comparison
+    from normspec.conformance.conventions.conventions import find
+    from normspec.conformance.conventions.conversion import conversions
 
     laboratory = Laboratory(PROFILES[options.profile], options.seed)
     found = []
@@ -141,8 +141,8 @@ def claims(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from normspec.conformance import page
-    from normspec.conformance.outcomes import BadResults, read
+    from normspec.conformance.reports import page
+    from normspec.conformance.reports.outcomes import BadResults, read
 
     try:
         runs = [read(path) for path in options.results]
@@ -220,8 +220,8 @@ def matrix(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from normspec.conformance import changes, merged
-    from normspec.conformance.outcomes import BadResults
+    from normspec.conformance.reports import changes, merged
+    from normspec.conformance.reports.outcomes import BadResults
 
     try:
         found = merged.gather(options.places, mixed=options.mixed)
@@ -262,11 +262,11 @@ def _pages(found: "Merged", options: argparse.Namespace) -> Iterator[tuple[Path,
     if options.markdown:
         yield options.markdown, found.markdown()
     if options.badge:
-        from normspec.conformance import matrix_page
+        from normspec.conformance.reports import matrix_page
 
         yield options.badge, matrix_page.badge(found)
     if options.html:
-        from normspec.conformance import matrix_page
+        from normspec.conformance.reports import matrix_page
 
         yield options.html, matrix_page.html(found)
 

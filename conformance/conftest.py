@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from normspec.conformance import script
-from normspec.conformance.cells import Cell
-from normspec.conformance.checking import Check
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.isolation import Limits
-from normspec.conformance.matrix import LEGEND, Matrix
-from normspec.conformance.suite import Suite, UsageProblem
-from normspec.conformance.verdicts import Kind, Verdict
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.reports import script
+from normspec.conformance.reports.cells import Cell
+from normspec.conformance.reports.matrix import LEGEND, Matrix
+from normspec.conformance.trials.isolation import Limits
+from normspec.conformance.verdicts.checking import Check
+from normspec.conformance.verdicts.suite import Suite, UsageProblem
+from normspec.conformance.verdicts.verdicts import Kind, Verdict
 
 SUITE = pytest.StashKey[Suite]()
 CELL = pytest.StashKey[dict[str, Any]]()

@@ -2,11 +2,11 @@
 
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.adapters import Backend
-from normspec.conformance.cases import Case
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import TRAIN, new_layer, state_of
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.cases import Case
+from normspec.conformance.trials.adapters import Backend
+from normspec.conformance.trials.experiments import TRAIN, new_layer, state_of
+from normspec.conformance.verdicts.checking import Check, on
 
 
 @pytest.mark.claim("affine.scale-then-shift")

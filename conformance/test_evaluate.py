@@ -2,10 +2,10 @@
 
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import EVALUATE, FRESH, LAYER, REGROUPED, TRAIN
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.trials.experiments import EVALUATE, FRESH, LAYER, REGROUPED, TRAIN
+from normspec.conformance.verdicts.checking import Check, on
 
 
 @pytest.mark.claim("evaluate.running-statistics")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import LAYER, STATE, TRAIN
+from normspec.conformance.cases import pools
+from normspec.conformance.trials.experiments import LAYER, STATE, TRAIN
+from normspec.conformance.verdicts.checking import Check, on
 
 
 @pytest.mark.claim("example.article")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from normspec.conformance import pools
-from normspec.conformance.adapters import Backend, Crashed, NotOffered, call, refusable
-from normspec.conformance.arithmetic import GRADES, numpy_dtype, own_grades, parameter_dtype
-from normspec.conformance.cases import Case, Inputs
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import (
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.arithmetic import GRADES, numpy_dtype, own_grades, parameter_dtype
+from normspec.conformance.cases.cases import Case, Inputs
+from normspec.conformance.predictions.mismatch import parted
+from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered, call, refusable
+from normspec.conformance.trials.experiments import (
     EVALUATE,
     EVALUATE_GRADIENTS,
     STATE,
@@ -29,8 +29,9 @@ from normspec.conformance.experiments import (
     run_train,
     state_of,
 )
-from normspec.conformance.judging import parted, predicted
-from normspec.conformance.surroundings import observed
+from normspec.conformance.trials.surroundings import observed
+from normspec.conformance.verdicts.checking import Check, on
+from normspec.conformance.verdicts.judging import predicted
 
 AnyArray = NDArray[Any]
 NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import EVALUATE, LAYER, TRAIN
+from normspec.conformance.cases import pools
+from normspec.conformance.trials.experiments import EVALUATE, LAYER, TRAIN
+from normspec.conformance.verdicts.checking import Check, on
 
 OPERATION = {
     "y": (TRAIN, "y"),

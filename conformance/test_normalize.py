@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.adapters import Backend, NotOffered
-from normspec.conformance.checking import Check, on
-from normspec.conformance.defaults import default_eps, shows_eps
-from normspec.conformance.experiments import COUPLING, EVALUATE, LAYER, MOMENTS, STATE, TRAIN
+from normspec.conformance.cases import pools
+from normspec.conformance.trials.adapters import Backend, NotOffered
+from normspec.conformance.trials.defaults import default_eps, shows_eps
+from normspec.conformance.trials.experiments import COUPLING, EVALUATE, LAYER, MOMENTS, STATE, TRAIN
+from normspec.conformance.verdicts.checking import Check, on
 
 
 @pytest.mark.claim("normalize.uses-batch-statistics")

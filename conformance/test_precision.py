@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.adapters import Backend
-from normspec.conformance.arithmetic import FORMATS, GRADES, own_grades
-from normspec.conformance.cases import Case
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import (
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.arithmetic import FORMATS, GRADES, own_grades
+from normspec.conformance.cases.cases import Case
+from normspec.conformance.predictions.mismatch import ratios
+from normspec.conformance.trials.adapters import Backend
+from normspec.conformance.trials.experiments import (
     EVALUATE,
     EVALUATE_GRADIENTS,
     LAYER,
@@ -21,7 +21,7 @@ from normspec.conformance.experiments import (
     run_evaluate,
     run_train,
 )
-from normspec.conformance.judging import ratios
+from normspec.conformance.verdicts.checking import Check, on
 
 GRADIENTS = ("dx", "dweight", "dbias")
 FORWARD = ("y", *STATE)

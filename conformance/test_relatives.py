@@ -8,15 +8,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from normspec.conformance import pools, prediction
-from normspec.conformance.adapters import Backend, NotOffered
-from normspec.conformance.arithmetic import own_grades
-from normspec.conformance.cases import AnyArray, Array, Case
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import OPERATIONS, STATE, run_train
-from normspec.conformance.judging import parted, ratios
-from normspec.conformance.prediction import Expected
-from normspec.conformance.relatives import (
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.arithmetic import own_grades
+from normspec.conformance.cases.cases import AnyArray, Array, Case
+from normspec.conformance.predictions import prediction
+from normspec.conformance.predictions.mismatch import parted, ratios
+from normspec.conformance.predictions.prediction import Expected
+from normspec.conformance.trials.adapters import Backend, NotOffered
+from normspec.conformance.trials.experiments import OPERATIONS, STATE, run_train
+from normspec.conformance.trials.relatives import (
     GENERALIZED_BATCH_NORM,
     GENERALIZED_BATCH_NORM_GRADIENTS,
     GROUP,
@@ -40,7 +40,8 @@ from normspec.conformance.relatives import (
     run,
     told,
 )
-from normspec.conformance.split import SPLIT, SPLIT_GRADIENTS
+from normspec.conformance.trials.split import SPLIT, SPLIT_GRADIENTS
+from normspec.conformance.verdicts.checking import Check, on
 from normspec.reference import ARTICLE
 
 GRADIENTS = ("dx", "dweight", "dbias")

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.adapters import Backend, refusable
-from normspec.conformance.cases import AnyArray, Case
-from normspec.conformance.checking import Check, on
-from normspec.conformance.defaults import default_momentum
-from normspec.conformance.experiments import (
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.cases import AnyArray, Case
+from normspec.conformance.trials.adapters import Backend, refusable
+from normspec.conformance.trials.defaults import default_momentum
+from normspec.conformance.trials.experiments import (
     CUMULATIVE,
     LAYER,
     REPEATED,
@@ -23,6 +22,7 @@ from normspec.conformance.experiments import (
     run_train,
     state_of,
 )
+from normspec.conformance.verdicts.checking import Check, on
 
 
 @pytest.mark.claim("running.update")

@@ -8,14 +8,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from normspec.conformance import pools, prediction
-from normspec.conformance.adapters import Backend, Crashed, NotOffered
-from normspec.conformance.arithmetic import formula_grades
-from normspec.conformance.cases import AnyArray, Array, Case
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import EVERY_BATCH, LAYER, STATE, batches, given, new_layer, run_layer, state_of
-from normspec.conformance.judging import ratios
-from normspec.conformance.networks import GRADIENTS, LINEAR_NORM, LINEAR_NORM_GRADIENTS
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.arithmetic import formula_grades
+from normspec.conformance.cases.cases import AnyArray, Array, Case
+from normspec.conformance.predictions import prediction
+from normspec.conformance.predictions.mismatch import ratios
+from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered
+from normspec.conformance.trials.experiments import (
+    EVERY_BATCH,
+    LAYER,
+    STATE,
+    batches,
+    given,
+    new_layer,
+    run_layer,
+    state_of,
+)
+from normspec.conformance.trials.networks import GRADIENTS, LINEAR_NORM, LINEAR_NORM_GRADIENTS
+from normspec.conformance.verdicts.checking import Check, on
 from normspec.reference import ARTICLE, Rules
 
 PARAMETERS = ("weight", "bias")

@@ -2,12 +2,13 @@
 
 import pytest
 
-from normspec.conformance import pools, training
-from normspec.conformance.adapters import Backend
-from normspec.conformance.cases import Case
-from normspec.conformance.checking import Check, on
-from normspec.conformance.experiments import LAYER, STATE, TRAIN
-from normspec.conformance.networks import PROJECTION, RESCALED, through_layers
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.cases import Case
+from normspec.conformance.trials.adapters import Backend
+from normspec.conformance.trials.experiments import LAYER, STATE, TRAIN
+from normspec.conformance.trials.networks import PROJECTION, RESCALED, through_layers
+from normspec.conformance.verdicts import training
+from normspec.conformance.verdicts.checking import Check, on
 
 
 @pytest.mark.claim("why.scale-invariant")

@@ -1,11 +1,11 @@
 """Running the suite's checks without pytest around them, in a laboratory of their own."""
 
-from normspec.conformance import running
-from normspec.conformance.adapters import Backend
-from normspec.conformance.checking import Laboratory
-from normspec.conformance.pools import DEFAULT_SEED, PROFILES
-from normspec.conformance.running import check_functions
-from normspec.conformance.verdicts import Verdict
+from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES
+from normspec.conformance.trials.adapters import Backend
+from normspec.conformance.verdicts import running
+from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.running import check_functions
+from normspec.conformance.verdicts.verdicts import Verdict
 
 __all__ = ["check_functions", "laboratory", "run_check"]
 

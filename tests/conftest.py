@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from normspec import conformance
-from normspec.conformance import suite as _loaded  # noqa: F401  before runs within this process, which forget imports
+from normspec.conformance.verdicts import suite as _loaded  # noqa: F401  before runs in this process, which forget imports
 
 pytest_plugins = ["pytester"]
 

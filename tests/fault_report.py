@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from normspec.conformance.adapters import Backend, Deviation
-from normspec.conformance.blame import blamed, refuses
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.pools import PROFILES
-from normspec.conformance.verdicts import Verdict
+from normspec.conformance.cases.pools import PROFILES
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.trials.adapters import Backend, Deviation
+from normspec.conformance.verdicts.blame import blamed, refuses
+from normspec.conformance.verdicts.verdicts import Verdict
 
 ENOUGH = 0.95
 """The share of faults for which the right claim must come first."""

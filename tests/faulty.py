@@ -17,10 +17,10 @@ from networks import Network
 
 from normspec import reference
 from normspec.backends.numpy import Layer, NumPy
-from normspec.conformance.adapters import Backend
-from normspec.conformance.arithmetic import DTYPES
-from normspec.conformance.claims import CLAIMS, Rival
-from normspec.conformance.experiments import OPERATIONS
+from normspec.conformance.cases.arithmetic import DTYPES
+from normspec.conformance.claims.claims import CLAIMS, Rival
+from normspec.conformance.trials.adapters import Backend
+from normspec.conformance.trials.experiments import OPERATIONS
 from normspec.reference import ARTICLE, Rules, linear, relatives, split
 
 FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}

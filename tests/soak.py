@@ -12,11 +12,11 @@ from checks import check_functions, laboratory, run_check
 from faulty import backend
 from sound import SOUND
 
-from normspec.conformance.adapters import open_backend
-from normspec.conformance.arithmetic import DTYPES
-from normspec.conformance.cells import Cell
-from normspec.conformance.pools import DEFAULT_SEED
-from normspec.conformance.verdicts import Kind
+from normspec.conformance.cases.arithmetic import DTYPES
+from normspec.conformance.cases.pools import DEFAULT_SEED
+from normspec.conformance.reports.cells import Cell
+from normspec.conformance.trials.adapters import open_backend
+from normspec.conformance.verdicts.verdicts import Kind
 
 SAME_FOR_ALL_SEEDS = (
     "hygiene.empty-batch", "hygiene.every-shape", "normalize.eps-default", "precision.extent",

@@ -5,7 +5,7 @@ import pytest
 from checks import run_check
 from faulty import backend
 
-from normspec.conformance.verdicts import Kind
+from normspec.conformance.verdicts.verdicts import Kind
 
 torch = pytest.importorskip("torch")
 

@@ -15,15 +15,15 @@ from faulty import FAULTS as RIVAL_FAULTS
 from faulty import backend
 
 from normspec.backends.numpy import NumPy
-from normspec.conformance import page
-from normspec.conformance.chinese import CHINESE
-from normspec.conformance.claims import CLAIMS
+from normspec.conformance.claims.chinese import CHINESE
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.claims.errata import ERRATA
+from normspec.conformance.claims.formulas import CHOICES, FORMULAS, MISTAKES, RELATIVES, of_rival
 from normspec.conformance.command import main
-from normspec.conformance.errata import ERRATA
-from normspec.conformance.formulas import CHOICES, FORMULAS, MISTAKES, RELATIVES, of_rival
-from normspec.conformance.matrix import claims_digest
-from normspec.conformance.verdicts import Kind
-from normspec.conformance.words import TOPICS, VERDICTS
+from normspec.conformance.reports import page
+from normspec.conformance.reports.matrix import claims_digest
+from normspec.conformance.reports.words import TOPICS, VERDICTS
+from normspec.conformance.verdicts.verdicts import Kind
 from normspec.reference import Rules
 
 ROOT = SUITE.resolve().parent
@@ -370,7 +370,7 @@ def test_curves_are_drawn_and_their_ends_are_named(pages, monkeypatch):
                 f"<svg><title>{title}: {', '.join(curves)}, {max(len(c) for c in curves.values())} steps</title></svg>"
             )
 
-    monkeypatch.setitem(sys.modules, "normspec.conformance.curves", Curves)
+    monkeypatch.setitem(sys.modules, "normspec.conformance.reports.curves", Curves)
     html, markdown = pages(run_of(cell(curves={"with": [2.3, 1.0, 0.1], "without": [2.3, "nan"], "none": []})))
     assert "<svg><title>mine 7, f32: with, without, none, 3 steps</title></svg>" in html
     assert "  - with: from 2.3 to 0.1\n" in markdown
@@ -378,7 +378,7 @@ def test_curves_are_drawn_and_their_ends_are_named(pages, monkeypatch):
 
 
 def test_curves_need_no_drawing(pages, monkeypatch):
-    monkeypatch.setitem(sys.modules, "normspec.conformance.curves", None)
+    monkeypatch.setitem(sys.modules, "normspec.conformance.reports.curves", None)
     html, _ = pages(run_of(cell(curves={"with": [2.3, 0.1]})))
     assert "<svg" not in html
 

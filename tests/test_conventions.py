@@ -15,16 +15,16 @@ from conftest import ADAPTERS, SUITE
 from faulty import FAULTS, RulesBackend, backend
 
 from normspec.backends.numpy import NumPy
-from normspec.conformance.adapters import open_backend
-from normspec.conformance.arithmetic import shortest
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.comparison import Comparison, told
-from normspec.conformance.conventions import CRASHED, FOUND, UNKNOWN, find
-from normspec.conformance.conversion import conversions
-from normspec.conformance.defaults import default_eps
+from normspec.conformance.cases.arithmetic import shortest
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.conventions.comparison import Comparison, told
+from normspec.conformance.conventions.conventions import CRASHED, FOUND, UNKNOWN, find
+from normspec.conformance.conventions.conversion import conversions
+from normspec.conformance.trials.adapters import open_backend
+from normspec.conformance.trials.defaults import default_eps
 from normspec.reference import ARTICLE, Rules
 
-SCHEMA = json.loads((SUITE / "conventions.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((SUITE / "conventions/conventions.schema.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_the_fact_says_what_a_rival_does(change, lab, article):
 
 
 def test_rivals_of_a_topic_are_told_apart():
-    from normspec.conformance.conventions import WORDS
+    from normspec.conformance.conventions.conventions import WORDS
 
     for name, words in WORDS.items():
         assert len(set(words.values())) == len(words), name
@@ -353,7 +353,7 @@ def test_version_and_help():
 
 def test_schema_is_shipped():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    assert Path(SUITE / "conventions.schema.json").is_file()
+    assert Path(SUITE / "conventions/conventions.schema.json").is_file()
 
 
 def test_the_readme_shows_what_is_printed():

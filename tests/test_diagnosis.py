@@ -8,10 +8,10 @@ from checks import check_functions, laboratory, run_check
 from faulty import RulesBackend, backend
 
 from normspec.backends.numpy import NumPy
-from normspec.conformance.blame import blamed, refuses
-from normspec.conformance.cases import Case
-from normspec.conformance.commonality import in_common
-from normspec.conformance.verdicts import Kind
+from normspec.conformance.cases.cases import Case
+from normspec.conformance.verdicts.blame import blamed, refuses
+from normspec.conformance.verdicts.commonality import in_common
+from normspec.conformance.verdicts.verdicts import Kind
 from normspec.reference import ARTICLE
 
 KERAS = {"update": "flipped", "tracked_variance": "m", "eps_rule": "outside"}

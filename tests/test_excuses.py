@@ -9,7 +9,7 @@ from checks import laboratory, run_check
 from faulty import backend
 
 from normspec.backends.numpy import NumPy
-from normspec.conformance.verdicts import Kind
+from normspec.conformance.verdicts.verdicts import Kind
 
 
 def shaped(values, x):

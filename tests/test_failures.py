@@ -9,9 +9,9 @@ from importlib.util import find_spec
 import pytest
 from conftest import ADAPTERS, several
 
-from normspec.conformance.cases import Case
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.suite import Suite
+from normspec.conformance.cases.cases import Case
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.verdicts.suite import Suite
 
 VARIANCE = "running.sample-variance"
 POPULATION = "population variance, divisor m"

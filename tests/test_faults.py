@@ -10,10 +10,10 @@ from faults.wild import WILD
 from faulty import backend
 from test_sound import LABORATORY, unexpected
 
-from normspec.conformance.arithmetic import DTYPES
-from normspec.conformance.blame import blamed, refuses
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.verdicts import Kind, Verdict
+from normspec.conformance.cases.arithmetic import DTYPES
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.verdicts.blame import blamed, refuses
+from normspec.conformance.verdicts.verdicts import Kind, Verdict
 
 CHOSEN = {fault.claim: name for name, fault in FAULTS.items() if not fault.explained}
 """A fault for every claim that has one; the report asks after all."""

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import ADAPTERS, QUICK, SUITE, several
 
-from normspec.conformance.adapters import Crashed, Hung
-from normspec.conformance.arithmetic import DTYPES, numpy_dtype
-from normspec.conformance.cases import LAYOUTS, laid_out
-from normspec.conformance.isolation import Isolated, Limits
+from normspec.conformance.cases.arithmetic import DTYPES, numpy_dtype
+from normspec.conformance.cases.cases import LAYOUTS, laid_out
+from normspec.conformance.trials.adapters import Crashed, Hung
+from normspec.conformance.trials.isolation import Isolated, Limits
 
 CLAIMS = ("normalize.centered", "evaluate.folded", "hygiene.empty-batch", "affine.defaults")
 CHOSEN = (*(word for claim in CLAIMS for word in ("--claim", claim)), "--dtype", "float32")

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import pytest
 from conftest import ADAPTERS, QUICK, SUITE
 
-from normspec.conformance import changes, pairs
-from normspec.conformance.cells import Cell
 from normspec.conformance.command import main
-from normspec.conformance.matrix import Matrix
-from normspec.conformance.merged import gather, read
-from normspec.conformance.outcomes import BadResults
+from normspec.conformance.reports import changes, pairs
+from normspec.conformance.reports.cells import Cell
+from normspec.conformance.reports.matrix import Matrix
+from normspec.conformance.reports.merged import gather, read
+from normspec.conformance.reports.outcomes import BadResults
 
-SCHEMA = json.loads((SUITE / "matrix.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((SUITE / "reports/matrix.schema.json").read_text(encoding="utf-8"))
 SOME = ("--claim", "running.*", "--claim", "precision.cancellation", "--dtype", "float32", "--dtype", "float64")
 DAY = date(2026, 11, 23)
 CLAIM = "running.sample-variance"

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import pytest
 from conftest import ADAPTERS, QUICK
 
-from normspec.conformance import matrix_page, pairs, plots
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.conventions import UNKNOWN, Conduct
-from normspec.conformance.conversion import Conversion, Verification
-from normspec.conformance.curves import drawn
-from normspec.conformance.merged import Column, Merged, gather
-from normspec.conformance.verdicts import Counterexample, Kind
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.conventions.conventions import UNKNOWN, Conduct
+from normspec.conformance.conventions.conversion import Conversion, Verification
+from normspec.conformance.reports import matrix_page, pairs, plots
+from normspec.conformance.reports.curves import drawn
+from normspec.conformance.reports.merged import Column, Merged, gather
+from normspec.conformance.verdicts.verdicts import Counterexample, Kind
 
 DAY = date(2026, 11, 23)
 HOSTILE = "</script><img src=x onerror=document.title='hacked'>&\"'"

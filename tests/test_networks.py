@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from normspec.conformance import bounds, networks
-from normspec.conformance.arithmetic import DTYPES, GRADES
-from normspec.conformance.cases import Case, rounded
-from normspec.conformance.pools import PROFILES, deep, draw, linear, rescaled, zero_eps
+from normspec.conformance.cases.arithmetic import DTYPES, GRADES
+from normspec.conformance.cases.cases import Case, rounded
+from normspec.conformance.cases.pools import PROFILES, deep, draw, linear, rescaled, zero_eps
+from normspec.conformance.predictions import bounds
+from normspec.conformance.trials import networks
 from normspec.reference import ARTICLE, normalize, statistics
 from normspec.reference import linear as reference
 

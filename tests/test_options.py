@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from conftest import ADAPTERS, QUICK, SUITE
 
-from normspec.conformance.claims import CLAIMS
+from normspec.conformance.claims.claims import CLAIMS
 
 ONE = ("--claim", "normalize.centered", "--dtype", "float32")
 SOME = (

@@ -14,11 +14,11 @@ from onnx.backend.test.case import node as onnx_nodes
 from onnx.backend.test.case.test_case import TestCase as OnnxCase
 
 from normspec import reference
-from normspec.conformance import prediction
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.bounds import ROOT_STEPS
-from normspec.conformance.cases import Case, Inputs, inputs
-from normspec.conformance.prediction import Prediction
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.cases.cases import Case, Inputs, inputs
+from normspec.conformance.predictions import prediction
+from normspec.conformance.predictions.bounds import ROOT_STEPS
+from normspec.conformance.predictions.prediction import Prediction
 from normspec.reference import ARTICLE, Rules
 
 FLOAT32, FLOAT64 = GRADES["float32"][0], GRADES["float64"][0]  # the finest grades: everything here is stable

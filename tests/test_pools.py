@@ -7,16 +7,16 @@ import sys
 import numpy as np
 import pytest
 
-from normspec.conformance import pools
-from normspec.conformance.arithmetic import DTYPES, GRADES, numpy_dtype
-from normspec.conformance.cases import LAYOUTS, Case, exact_spreads, inputs, laid_out, population, rounded
-from normspec.conformance.experiments import EVERY_BATCH
-from normspec.conformance.pools import DEFAULT_SEED, PROFILES, Pool, draw
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.arithmetic import DTYPES, GRADES, numpy_dtype
+from normspec.conformance.cases.cases import LAYOUTS, Case, exact_spreads, inputs, laid_out, population, rounded
+from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES, Pool, draw
+from normspec.conformance.trials.experiments import EVERY_BATCH
 from normspec.reference import ARTICLE, statistics
 
 POOLS = {pool.name: pool for pool in vars(pools).values() if isinstance(pool, Pool)}
 PRINT_CASES = """
-from normspec.conformance.pools import *
+from normspec.conformance.cases.pools import *
 for pool in (exact, accuracy, half):
     for case in draw(pool, "float32", PROFILES["quick"], {seed}):
         print(case)

@@ -4,9 +4,9 @@ from checks import laboratory, run_check
 from faulty import RulesBackend, backend
 
 from normspec.backends.numpy import NumPy
-from normspec.conformance.cells import Cell
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.power import of_rival, rows, table
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.reports.cells import Cell
+from normspec.conformance.reports.power import of_rival, rows, table
 from normspec.reference import Rules
 
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normspec import reference
-from normspec.conformance import bounds, prediction
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.cases import GENERAL, Case, Inputs, inputs
-from normspec.conformance.prediction import Expected
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.cases.cases import GENERAL, Case, Inputs, inputs
+from normspec.conformance.predictions import bounds, prediction
+from normspec.conformance.predictions.prediction import Expected
 from normspec.reference import ARTICLE
 from normspec.reference.batch_norm import Running, along_channels
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from normspec import reference
-from normspec.conformance import prediction
-from normspec.conformance import relatives as experiments
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.cases import Case
-from normspec.conformance.experiments import OPERATIONS
-from normspec.conformance.pools import MEASURES
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.cases.cases import Case
+from normspec.conformance.cases.pools import MEASURES
+from normspec.conformance.predictions import prediction
+from normspec.conformance.trials import relatives as experiments
+from normspec.conformance.trials.experiments import OPERATIONS
 from normspec.reference import normalize, relatives, split, statistics, train, train_gradients
 from normspec.reference.rules import Rules
 

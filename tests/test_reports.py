@@ -10,11 +10,11 @@ import sys
 import pytest
 from conftest import ADAPTERS, SUITE, several
 
-from normspec.conformance.claims import CLAIMS
+from normspec.conformance.claims.claims import CLAIMS
 from normspec.conformance.command import main
-from normspec.conformance.matrix import claims_digest
+from normspec.conformance.reports.matrix import claims_digest
 
-SCHEMA = json.loads((SUITE / "results.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((SUITE / "reports/results.schema.json").read_text(encoding="utf-8"))
 OF_NETWORKS = ("why.trains-faster", "why.matches-dataset")
 """Claims on networks, which NumPy does not train."""
 ONE = ("--claim", "normalize.centered", "--dtype", "float32")

@@ -4,8 +4,8 @@ import pytest
 from checks import run_check
 from faulty import DTYPE, FAULTS, backend
 
-from normspec.conformance.claims import CLAIMS
-from normspec.conformance.verdicts import Kind
+from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.verdicts.verdicts import Kind
 
 RIVALS = [(claim.id, rival.name) for claim in CLAIMS.values() for rival in claim.rivals]
 

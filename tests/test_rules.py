@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from normspec import reference
-from normspec.conformance import prediction
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.cases import Case, Inputs, inputs
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.cases.cases import Case, Inputs, inputs
+from normspec.conformance.predictions import prediction
 from normspec.reference import ARTICLE, Rules
 from normspec.reference.batch_norm import Running
 

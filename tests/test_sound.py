@@ -6,8 +6,8 @@ from faulty import RulesRelatives, backend
 from sound import SOUND
 
 from normspec.backends.numpy import NumPy
-from normspec.conformance.arithmetic import DTYPES
-from normspec.conformance.cells import Cell
+from normspec.conformance.cases.arithmetic import DTYPES
+from normspec.conformance.reports.cells import Cell
 
 LABORATORY = laboratory()
 

@@ -12,12 +12,14 @@ from faulty import backend
 from networks import Network
 
 from normspec.backends.numpy import NumPy
-from normspec.conformance import bounds, matrix, training
-from normspec.conformance.adapters import NotOffered, open_backend
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.curves import NoPlots, drawn
-from normspec.conformance.training import CHANCE, MOMENTUM, SETTLING, better, chance, distance, right, settled
-from normspec.conformance.verdicts import Kind, Verdict
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.predictions import bounds
+from normspec.conformance.reports import matrix
+from normspec.conformance.reports.curves import NoPlots, drawn
+from normspec.conformance.trials.adapters import NotOffered, open_backend
+from normspec.conformance.verdicts import training
+from normspec.conformance.verdicts.training import CHANCE, MOMENTUM, SETTLING, better, chance, distance, right, settled
+from normspec.conformance.verdicts.verdicts import Kind, Verdict
 
 CLAIMS = ("why.trains-faster", "why.matches-dataset")
 SVG = "{http://www.w3.org/2000/svg}"

@@ -1,7 +1,7 @@
 """normspec: an executable specification of batch normalization.
 
-The three packages live at the top of the checkout and appear here under one name, through links, so that an
-installed copy occupies a single name and every tool (type checkers included) resolves the same imports.
+Its three parts are the folders `reference`, `backends` and `conformance` at the top of the checkout; installed, they
+are packages of this one (see `tool.setuptools.package-dir` in pyproject.toml).
 """
 
 __version__ = "0.1.0"

@@ -10,13 +10,13 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from normspec.conformance import pools
-from normspec.conformance.adapters import open_backend
-from normspec.conformance.arithmetic import GRADES
-from normspec.conformance.cases import inputs
-from normspec.conformance.checking import observe
-from normspec.conformance.experiments import EVALUATE, TRAIN, TRAIN_GRADIENTS
-from normspec.conformance.judging import Evidence, agreement
+from normspec.conformance.cases import pools
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.cases.cases import inputs
+from normspec.conformance.trials.adapters import open_backend
+from normspec.conformance.trials.experiments import EVALUATE, TRAIN, TRAIN_GRADIENTS
+from normspec.conformance.verdicts.checking import observe
+from normspec.conformance.verdicts.judging import Evidence, agreement
 
 CASES = 1000
 ARITHMETIC = GRADES["float32"][0]
