@@ -31,7 +31,7 @@ from normspec.conformance.trials.experiments import (
 )
 from normspec.conformance.trials.surroundings import observed
 from normspec.conformance.verdicts.checking import Check, on
-from normspec.conformance.verdicts.judging import predicted
+from normspec.conformance.verdicts.observed import predicted
 
 AnyArray = NDArray[Any]
 NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")

@@ -1,8 +1,12 @@
-"""Batch normalization and its relatives in float64, under any rules: the ground truth. NumPy only."""
+"""Batch normalization and its relatives in float64: the ground truth. NumPy only.
+
+`article` holds the article's formulas, and is the file to read first. `rivals` holds what people do instead, `rules`
+names the choices, and `batch_norm`, `relatives`, `split` and `linear` compute under any of them.
+"""
 
 from normspec.reference import relatives, split
 from normspec.reference.batch_norm import (
-    Groups,
+    Statistics,
     affine_gradients,
     center_share,
     evaluate,
@@ -10,6 +14,7 @@ from normspec.reference.batch_norm import (
     fold,
     inverse_root,
     normalize,
+    normalized,
     root_sensitivity,
     statistics,
     train,
@@ -21,8 +26,8 @@ from normspec.reference.rules import ARTICLE, Rules
 
 __all__ = [
     "ARTICLE",
-    "Groups",
     "Rules",
+    "Statistics",
     "affine_gradients",
     "center_share",
     "evaluate",
@@ -30,6 +35,7 @@ __all__ = [
     "fold",
     "inverse_root",
     "normalize",
+    "normalized",
     "relatives",
     "root_sensitivity",
     "split",

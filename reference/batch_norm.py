@@ -1,27 +1,39 @@
-"""The formulas of batch normalization, in float64, under any `Rules`.
+"""Batch normalization under any `Rules`: the functions of `article`, each replaced as the rules say, put together.
 
 Arrays: x and dy are (N, C, *spatial) with at least two axes; weight, bias, running_mean and running_var are (C,).
 m = N * prod(spatial) is the number of values behind one channel's statistics. momentum weighs the new value.
-Everything is computed in float64; nothing is validated and nothing is written to.
+The arrays are float64; nothing is validated and nothing is written to. What is undefined is NaN or infinite.
 
-Sources: the article's sections 2 and 3; [1] is Ioffe & Szegedy 2015 (arXiv 1502.03167).
+With `places` a function takes many cases at once: x, dy and y are flat, parameters and results of them lie one case
+after another, eps and momentum are one for each parameter (see `places.Stack`).
 """
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from normspec.reference import article
+from normspec.reference.article import Array
+from normspec.reference.places import Count, Groups, Places, Whole
+from normspec.reference.rivals import (
+    AFFINE,
+    AFFINE_GRADIENTS,
+    CENTER,
+    GAUSSIAN,
+    INPUT_GRADIENT,
+    INVERSE_ROOT,
+    MIXED,
+    SQUARED_DEVIATION,
+    TRACKED_CORRECTION,
+    correction,
+)
 from normspec.reference.rules import ARTICLE, Rules
 
-Array = NDArray[np.float64]
 _silent = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")  # inf and NaN are answers here
 
 
-class Groups(NamedTuple):
-    """Statistics of the groups that a batch is normalized in. The shapes keep every axis of x, reduced ones as 1."""
+class Statistics(NamedTuple):
+    """Statistics of the groups that a batch is normalized in. They broadcast against x."""
 
     mean: Array
     """What is subtracted: the mean, in the article."""
@@ -29,7 +41,7 @@ class Groups(NamedTuple):
     """The square of the deviation: the mean squared one, divisor m, in the article."""
     centered: Array
     """x - mean, of x's shape, free of the rounding of `mean`."""
-    size: int
+    size: Count
     """m, the number of values in a group."""
 
 
@@ -43,87 +55,40 @@ class Running(NamedTuple):
 # -- section 2: statistics of a batch ---------------------------------------------------------------------------------
 
 
-def reduced_axes(ndim: int, axes: str) -> tuple[int, ...]:
-    """Which axes of (N, C, *spatial) a group runs over; the article's groups are whole channels."""
-    every = range(ndim)
-    kept = {
-        "channel": {1},
-        "tensor": set(),
-        "sample and channel": {0, 1},
-        "position": set(every) - {0},
-        "last axis": {ndim - 1},
-        "sample": {0},
-        "over the last axis": set(every) - {ndim - 1},
-    }[axes]
-    return tuple(a for a in every if a not in kept)
-
-
-def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
-    """Mean over `axes`, kept as 1. Each group becomes one contiguous row, so that NumPy adds it pairwise."""
-    kept = tuple(a for a in range(x.ndim) if a not in axes)
-    rows = np.ascontiguousarray(x.transpose(kept + axes)).reshape([x.shape[a] for a in kept] + [-1])
-    mean: Array = rows.mean(axis=-1)
-    return mean.reshape([1 if a in axes else n for a, n in enumerate(x.shape)])
+def groups_of(x: Array, rules: Rules, places: Places | None = None) -> Groups:
+    """The groups of values that share their statistics."""
+    return (places or Whole(x.shape, x.shape[1:2])).groups(rules.axes, rules.grouping)
 
 
 @_silent
-def statistics(x: Array, rules: Rules = ARTICLE) -> Groups:
-    """Mean and m-variance of every group (section 2; [1] algorithm 1, lines 1 and 2).
-
-    Two passes; what rounding left in the mean is found by a second look and taken out again. Without that step the
-    rounding of the mean alone, u|mean|, would spoil the variance of data far from zero.
-    """
-    axes = reduced_axes(x.ndim, rules.axes)
-    size = int(np.prod([x.shape[a] for a in axes]))
-    if rules.counted != "all":
-        return _partial_statistics(x, axes, size, rules.counted)
-    mean = CENTER[rules.center](x, axes)
-    centered = x - mean
+def statistics(x: Array, rules: Rules = ARTICLE, places: Places | None = None) -> Statistics:
+    """Mean and m-variance of every group (section 2; [1] algorithm 1, lines 1 and 2)."""
+    places = places or Whole(x.shape, x.shape[1:2])
+    groups = groups_of(x, rules, places)
+    if rules.counted != "all":  # both sums leave values out, while the divisor stays m
+        kept = places.counted(rules.axes, rules.counted, rules.grouping)
+        mean = groups.mean(x * kept)
+        return Statistics(mean, groups.mean((x - mean) ** 2 * kept), x - mean, groups.size)
+    if rules.center == "mean" and rules.deviation == "standard":
+        return Statistics(*article.statistics(x, groups.mean), groups.size)
+    center = CENTER[rules.center](x, groups)
+    centered = x - center
     if rules.center == "mean":
-        left = mean_over(centered, axes)
-        mean, centered = mean + left, centered - left
-    return Groups(mean, SQUARED_DEVIATION[rules.deviation](centered, axes), centered, size)
-
-
-GAUSSIAN: float = math.sqrt(math.pi / 2)  # sigma over the mean absolute deviation, of a normal distribution
-CENTER: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
-    "mean": lambda x, axes: mean_over(x, axes),
-    "zero": lambda x, axes: np.zeros_like(mean_over(x, axes)),
-    "median": lambda x, axes: np.median(x, axes, keepdims=True),
-    "midrange": lambda x, axes: (x.max(axes, keepdims=True) + x.min(axes, keepdims=True)) / 2,
-}
-SQUARED_DEVIATION: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
-    "standard": lambda c, axes: mean_over(c * c, axes),
-    "mean absolute": lambda c, axes: mean_over(abs(c), axes) ** 2,
-    "mean absolute, as sigma": lambda c, axes: (GAUSSIAN * mean_over(abs(c), axes)) ** 2,
-    "half range": lambda c, axes: (np.ptp(c, axes, keepdims=True) / 2) ** 2,
-}
+        rest = groups.mean(centered)
+        center, centered = center + rest, centered - rest
+    return Statistics(center, SQUARED_DEVIATION[rules.deviation](centered, groups), centered, groups.size)
 
 
 @_silent
-def inverse_root(var: Array, eps: float, rules: Rules = ARTICLE) -> Array:
+def inverse_root(var: Array, eps: Count, rules: Rules = ARTICLE) -> Array:
     """What centered values are multiplied by: 1 / sqrt(var + eps) in the article ([1] algorithm 1, line 3)."""
     return INVERSE_ROOT[rules.eps_rule](var, eps)
 
 
-INVERSE_ROOT: dict[str, Callable[[Array, float], Array]] = {
-    "inside": lambda var, eps: 1 / np.sqrt(var + eps),
-    "outside": lambda var, eps: 1 / (np.sqrt(var) + eps),
-    "absent": lambda var, eps: 1 / np.sqrt(var),
-    "larger of both": lambda var, eps: 1 / np.sqrt(np.maximum(var, eps)),
-    "both roots": lambda var, eps: 1 / (np.sqrt(var) + np.sqrt(eps)),
-    "squared": lambda var, eps: 1 / np.sqrt(var + eps**2),
-    "doubled": lambda var, eps: 1 / np.sqrt(var + 2 * eps),
-    "always 1e-5": lambda var, eps: 1 / np.sqrt(var + 1e-5),
-    "at least 1e-5": lambda var, eps: 1 / np.sqrt(var + max(eps, 1e-5)),
-    "0 means 1e-5": lambda var, eps: 1 / np.sqrt(var + (eps or 1e-5)),
-}
-
-
-def normalize(groups: Groups, eps: float, rules: Rules = ARTICLE) -> tuple[Array, Array]:
-    """The normalized value x-hat, of x's shape, and the inverse root of each group (section 2)."""
-    root = inverse_root(groups.var * _correction(groups.size, rules.ddof), eps, rules)
-    shown = groups.centered if rules.centered else groups.centered + groups.mean
+def normalize(stats: Statistics, eps: Count, rules: Rules = ARTICLE) -> tuple[Array, Array]:
+    """The normalized value x_hat, of x's shape, and the inverse root of each group (section 2)."""
+    root = inverse_root(stats.var if rules.ddof == 0 else stats.var * correction(stats.size, rules.ddof), eps, rules)
+    shown = stats.centered if rules.centered else stats.centered + stats.mean
     return (shown * root if rules.scaled else shown), root
 
 
@@ -132,73 +97,68 @@ def along_channels(values: Array, ndim: int) -> Array:
     return values.reshape(1, *values.shape, *[1] * (ndim - 1 - values.ndim))
 
 
-def parameter_axes(ndim: int, weight: Array) -> tuple[int, ...]:
-    """The axes of x along which a parameter is the same: all but channels, in batch norm."""
-    return tuple(a for a in range(ndim) if not 1 <= a <= weight.ndim)
+@_silent
+def scale_and_shift(weight: Array, bias: Array, places: Places, rules: Rules = ARTICLE) -> tuple[Array, Array]:
+    """The pair (s, b) of y = s * x_hat + b: (weight, bias) in the article (section 2; [1] algorithm 1, line 4)."""
+    scale, shift = AFFINE[rules.affine](weight, bias, places)
+    return places.spread(scale, _index(rules)), places.spread(shift)
 
 
-def scale_and_shift(weight: Array, bias: Array, shape: tuple[int, ...], rules: Rules = ARTICLE) -> tuple[Array, Array]:
-    """The pair (s, b) of y = s * x-hat + b: (weight, bias) in the article (section 2; [1] algorithm 1, line 4)."""
-    scale, shift = AFFINE[rules.affine](weight, bias)
-    if rules.affine == "weight by position":
-        return scale[np.arange(shape[-1]) % scale.size], along_channels(shift, len(shape))
-    return along_channels(scale, len(shape)), along_channels(shift, len(shape))
+def _index(rules: Rules) -> str:
+    return "by position" if rules.affine == "weight by position" else ""
 
 
-AFFINE: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
-    "scale, then shift": lambda weight, bias: (weight, bias),
-    "no weight": lambda weight, bias: (np.ones_like(weight), bias),
-    "no bias": lambda weight, bias: (weight, np.zeros_like(bias)),
-    "shift, then scale": lambda weight, bias: (weight, weight * bias),
-    "swapped": lambda weight, bias: (bias, weight),
-    "absolute weight": lambda weight, bias: (abs(weight), bias),
-    "1 + weight": lambda weight, bias: (1 + weight, bias),
-    "weight 0 means 1": lambda weight, bias: (np.where(weight == 0, 1, weight), bias),
-    "weight by position": lambda weight, bias: (weight, bias),
-    "16 channels": lambda weight, bias: (weight[np.arange(weight.size) % 16], bias),
-}
+@_silent
+def normalized(
+    x: Array, weight: Array, bias: Array, *, eps: Count, rules: Rules = ARTICLE, places: Places | None = None
+) -> Array:
+    """y = weight * x_hat + bias, of x's shape; weight and bias lie on axis 1 of x and those behind."""
+    places = places or Whole(x.shape, weight.shape)
+    scale, shift = scale_and_shift(weight, bias, places, rules)
+    return article.affine(normalize(statistics(x, rules, places), _spread(eps, places), rules)[0], scale, shift)
+
+
+def _spread(values: Count, places: Places) -> Count:
+    """A number for each parameter as one for each value; one for all stays what it is."""
+    return places.spread(values) if isinstance(values, np.ndarray) else values
 
 
 # -- section 3: running statistics ------------------------------------------------------------------------------------
 
 
 @_silent
-def tracked(x: Array, groups: Groups, eps: float, rules: Rules = ARTICLE) -> Running:
+def tracked(x: Array, stats: Statistics, eps: Count, rules: Rules = ARTICLE, places: Places | None = None) -> Running:
     """The mean and variance of a batch as they enter the running ones: divisor m - 1 (section 3; [1] algorithm 2).
 
-    `groups` are the statistics of x.
+    `stats` are the statistics of x.
     """
-    var = groups.var * tracked_correction(len(x), groups.size, rules)
+    places = places or Whole(x.shape, x.shape[1:2])
+    if rules.tracked_variance == "of the batch":
+        whole = statistics(x, places=places)
+        var = places.average(whole.var * correction(whole.size, 1))
+    elif rules.tracked_variance == "mean of samples":
+        var = places.average(statistics(x, Rules(axes="sample and channel"), places).var)
+    else:
+        var = places.average(stats.var) * tracked_correction(stats, rules, places)
     if rules.tracked_variance == "plus eps":
         var = var + eps
-    if rules.tracked_variance == "of the batch":
-        whole = statistics(x)
-        var = whole.var * _correction(whole.size, 1)
-    if rules.tracked_variance == "mean of samples":
-        var = statistics(x, Rules(axes="sample and channel")).var
-    return Running(_by_channel(groups.mean, x.shape[1]), _by_channel(var, x.shape[1]))
+    return Running(places.average(stats.mean), var)
 
 
-def tracked_correction(samples: int, size: int, rules: Rules = ARTICLE) -> float:
-    """What the m-variance is multiplied by before it is tracked: m / (m - 1) in the article (section 3)."""
-    return {
-        "m - 1": lambda: _correction(size, 1),
-        "m": lambda: 1.0,
-        "N - 1": lambda: size * _correction(samples, 1) / samples,
-        "N / (N - 1)": lambda: _correction(samples, 1),
-        "plus eps": lambda: _correction(size, 1),
-        "mean of samples": lambda: 1.0,
-        "of the batch": lambda: _correction(size, 1),
-    }[rules.tracked_variance]()
+def tracked_correction(stats: Statistics, rules: Rules, places: Places) -> Count:
+    """What the m-variance is multiplied by before it is tracked, for each parameter: m / (m - 1) in the article."""
+    size = places.average(stats.size) if isinstance(stats.size, np.ndarray) else stats.size
+    return TRACKED_CORRECTION[rules.tracked_variance](size, places.samples)
 
 
+@_silent
 def update(
     old: Running,
     batch: Running,
-    momentum: float | None,
+    momentum: Count | None,
     rules: Rules = ARTICLE,
     *,
-    step: int = 1,
+    step: Count = 1,
     previous: Running | None = None,
 ) -> Running:
     """The running statistics after one more batch: (1 - momentum) * old + momentum * batch (section 3).
@@ -208,26 +168,15 @@ def update(
     """
     if momentum is None:
         momentum = 1 / step if rules.no_momentum == "average of all" else 0.1
-    if (rules.extremes, momentum) in (("0 means 0.1", 0), ("1 means 0.1", 1)):
-        momentum = 0.1
+    if rules.extremes != "as given":
+        momentum = np.where(np.equal(momentum, float(rules.extremes[0])), 0.1, momentum)
     if rules.update == "one step late":
         batch = previous or old
-    weight_of_mean, weight_of_var = {
-        "flipped": (1 - momentum, 1 - momentum),
-        "mean flipped": (1 - momentum, momentum),
-        "variance flipped": (momentum, 1 - momentum),
-        "always 0.1": (0.1, 0.1),
-        "cumulative": (1 / step, 1 / step),
-        "zero-debiased": (momentum / (1 - (1 - momentum) ** step) if momentum else 0,) * 2,
-        "first batch replaces": (1, 1) if step == 1 else (momentum, momentum),
-        "mean only": (momentum, 0),
-        "variance only": (0, momentum),
-        "twice": (1 - (1 - momentum) ** 2,) * 2,
-    }.get(rules.update, (momentum, momentum))
-    mean = _mix(old.mean, batch.mean, weight_of_mean)
+    of_mean, of_var = MIXED[rules.update](momentum, step)
+    mean = article.update(old.mean, batch.mean, of_mean)
     if rules.update == "deviations":
-        return Running(mean, _mix(np.sqrt(old.var), np.sqrt(batch.var), weight_of_var) ** 2)
-    return Running(mean, _mix(old.var, batch.var, weight_of_var))
+        return Running(mean, article.update(np.sqrt(old.var), np.sqrt(batch.var), of_var) ** 2)
+    return Running(mean, article.update(old.var, batch.var, of_var))
 
 
 # -- the layer in training and in evaluation --------------------------------------------------------------------------
@@ -241,62 +190,89 @@ def train(
     running_mean: Array,
     running_var: Array,
     *,
-    momentum: float | None,
-    eps: float,
+    momentum: Count | None,
+    eps: Count,
     rules: Rules = ARTICLE,
-    step: int = 1,
+    step: Count = 1,
     previous: Array | None = None,
+    places: Places | None = None,
+    places_before: Places | None = None,
 ) -> tuple[Array, Array, Array]:
     """One training step: y of x's shape, and the new running mean and variance, (C,) each (sections 2 and 3).
 
-    `previous` is the batch of the step before, for rules that look back.
+    `previous` is the batch of the step before, for rules that look back; in a stack, where it has values at all.
     """
-    old, groups = Running(running_mean, running_var), statistics(x, rules)
-    batch = tracked(x, groups, eps, rules)
-    before = None if previous is None else tracked(previous, statistics(previous, rules), eps, rules)
+    places = places or Whole(x.shape, weight.shape)
+    old, stats, eps_of_x = Running(running_mean, running_var), statistics(x, rules, places), _spread(eps, places)
+    batch = tracked(x, stats, eps, rules, places)
+    before = None
+    if previous is not None and rules.update == "one step late":
+        before = tracked(previous, statistics(previous, rules, places_before), eps, rules, places_before)
     new = update(old, batch, momentum, rules, step=step, previous=before)
     if rules.training_statistics == "batch":
-        scale, shift = scale_and_shift(weight, bias, x.shape, rules)
-        y = normalize(groups, eps, rules)[0] * scale + shift
+        y = article.affine(normalize(stats, eps_of_x, rules)[0], *scale_and_shift(weight, bias, places, rules))
     else:
-        y = _with_constants(x, weight, bias, old if rules.training_statistics == "running before" else new, eps, rules)
+        used = old if rules.training_statistics == "running before" else new
+        y = _with_constants(x, weight, bias, used, eps, rules, places)
     if rules.tracked_of == "output":
-        new = update(old, tracked(y, statistics(y, rules), eps, rules), momentum, rules, step=step, previous=before)
+        of_output = tracked(y, statistics(y, rules, places), eps, rules, places)
+        new = update(old, of_output, momentum, rules, step=step, previous=before)
     return y, *new
 
 
 @_silent
 def evaluate(
-    x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float, rules: Rules = ARTICLE
+    x: Array,
+    weight: Array,
+    bias: Array,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    eps: Count,
+    rules: Rules = ARTICLE,
+    places: Places | None = None,
 ) -> Array:
     """y of x's shape, from the running statistics alone (section 2; [1] algorithm 2, lines 11 and 12)."""
-    running, batch = Running(running_mean, running_var), _biased(x, rules)
-    choice = rules.evaluation_statistics
-    if choice == "batch when alone":
-        choice = "batch" if len(x) == 1 else "running"
-    state = {
-        "running": running,
-        "batch": batch,
-        "batch mean": Running(batch.mean, running.var),
-        "batch variance": Running(running.mean, batch.var),
-    }[choice]
-    if choice == "batch" and rules.folded == "exactly":
-        scale, shift = scale_and_shift(weight, bias, x.shape, rules)
-        return normalize(statistics(x, rules), eps, rules)[0] * scale + shift
+    places = places or Whole(x.shape, weight.shape)
+    state, choice = Running(running_mean, running_var), rules.evaluation_statistics
+    if choice != "running":
+        stats = statistics(x, rules, places)
+        batch = Running(places.average(stats.mean), places.average(stats.var))
+        if choice == "batch" and rules.folded == "exactly":
+            scale, shift = scale_and_shift(weight, bias, places, rules)
+            return article.affine(normalize(stats, _spread(eps, places), rules)[0], scale, shift)
+        state = {
+            "batch": batch,
+            "batch mean": Running(batch.mean, running_var),
+            "batch variance": Running(running_mean, batch.var),
+            "batch when alone": Running(
+                np.where(np.equal(places.samples, 1), batch.mean, running_mean),
+                np.where(np.equal(places.samples, 1), batch.var, running_var),
+            ),
+        }[choice]
     if rules.folded == "exactly":
-        return _with_constants(x, weight, bias, state, eps, rules)
+        return _with_constants(x, weight, bias, state, eps, rules, places)
     slope, intercept = fold(weight, bias, *state, eps=eps, rules=rules)
-    return x * along_channels(slope, x.ndim) + along_channels(intercept, x.ndim)
+    return article.affine(x, places.spread(slope), places.spread(intercept))
 
 
 @_silent
 def fold(
-    weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: float, rules: Rules = ARTICLE
+    weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: Count, rules: Rules = ARTICLE
 ) -> tuple[Array, Array]:
     """Slope and intercept, (C,) each, of evaluation written as one affine map of x (section 2, the last formula)."""
-    root = inverse_root(running_var, 0 if rules.folded == "eps lost" else eps, rules)
-    moved = {"sign lost": -weight, "weight lost": np.ones_like(weight)}.get(rules.folded, weight)
-    return weight * root, bias - moved * running_mean * root
+    root = inverse_root(running_var, kept_eps(eps, rules), rules)
+    slope, intercept = article.folded(weight, bias, running_mean, root)
+    if rules.folded == "sign lost":
+        intercept = bias + weight * running_mean * root
+    if rules.folded == "weight lost":
+        intercept = bias - running_mean * root
+    return slope, intercept
+
+
+def kept_eps(eps: Count, rules: Rules) -> Count:
+    """eps as evaluation uses it."""
+    return 0 * eps if rules.folded == "eps lost" else eps
 
 
 # -- gradients --------------------------------------------------------------------------------------------------------
@@ -304,43 +280,53 @@ def fold(
 
 @_silent
 def train_gradients(
-    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = ARTICLE
+    x: Array,
+    weight: Array,
+    bias: Array,
+    dy: Array,
+    *,
+    eps: Count,
+    rules: Rules = ARTICLE,
+    places: Places | None = None,
 ) -> tuple[Array, Array, Array]:
     """dx of x's shape, dweight and dbias (C,), through the batch's own statistics ([1] section 3).
 
-    With g = weight * dy:  dx = (g - mean(g) - x-hat * mean(g * x-hat)) / sqrt(var + eps).
+    With g = weight * dy:  dx = (g - mean(g) - x_hat * mean(g * x_hat)) / sqrt(var + eps).
     """
-    groups = statistics(x, rules)
-    x_hat, root = normalize(groups, eps, rules)
-    parameters = _parameter_gradients(x, x_hat, weight, bias, dy, rules)
-    axes = reduced_axes(x.ndim, rules.axes)
-    scale, _ = scale_and_shift(weight, bias, x.shape, rules)
+    places = places or Whole(x.shape, weight.shape)
+    stats, groups = statistics(x, rules, places), groups_of(x, rules, places)
+    eps = _spread(eps, places)
+    x_hat, root = normalize(stats, eps, rules)
+    parameters = _parameter_gradients(x, x_hat, weight, bias, dy, rules, places)
+    scale, _ = scale_and_shift(weight, bias, places, rules)
     g = dy if rules.input_gradient == "weight lost" else scale * dy
-    mean_term = center_share(x, rules) * mean_over(g, axes)
-    # The variance's share: the derivative of the root, for the article's own place of eps just x-hat * mean(g * x-hat).
-    standard = variance_share(x, groups, rules) * root
-    correction = _correction(groups.size, rules.ddof)
-    var = groups.var * correction
-    variance_term = standard * mean_over(g * x_hat, axes) * correction * root_sensitivity(var, eps, root, rules)
-    shares: dict[str, tuple[float, Array | float]] = {
-        "full": (1, 1),
-        "weight lost": (1, 1),
-        "statistics constant": (0, 0),
-        "no mean term": (0, 1),
-        "no variance term": (1, 0),
-        "mean term added": (-1, 1),
-        "variance term added": (1, -1),
-        "m - 1": (1, _correction(groups.size, 1)),
-        "eps ignored": (1, 1 / (root**2 * var)),
-        "N": (math.prod(x.shape[2:]), math.prod(x.shape[2:])),
-    }
-    of_mean, of_variance = shares[rules.input_gradient]
+    if _is_articles(rules):
+        return article.input_gradient(g, x_hat, root, groups.mean), *parameters
+    mean_term = center_share(x, rules, places) * groups.mean(g)
+    # The variance's share: the derivative of the root, for the article's own place of eps just x_hat * mean(g * x_hat).
+    standard = variance_share(x, stats, rules, places) * root
+    factor = correction(stats.size, rules.ddof)
+    var = stats.var * factor
+    variance_term = standard * groups.mean(g * x_hat) * factor * root_sensitivity(var, eps, root, rules)
+    of_mean, of_variance = INPUT_GRADIENT[rules.input_gradient](stats.size, places.positions, 1 / (root**2 * var))
     if rules.training_statistics != "batch":
         of_mean = of_variance = 0
     mean_share = of_mean * mean_term if rules.centered else 0
     if not rules.scaled:
         return g - mean_share, *parameters
     return root * (g - mean_share - of_variance * variance_term), *parameters
+
+
+def _is_articles(rules: Rules) -> bool:
+    """Whether dx is the article's formula, over whatever groups and with whatever weight."""
+    return (
+        rules.input_gradient in ("full", "weight lost")
+        and (rules.training_statistics, rules.center, rules.deviation, rules.ddof) == ("batch", "mean", "standard", 0)
+        and rules.centered
+        and rules.scaled
+        and rules.eps_rule == "inside"
+        and rules.counted == "all"
+    )
 
 
 @_silent
@@ -352,124 +338,51 @@ def evaluate_gradients(
     running_var: Array,
     dy: Array,
     *,
-    eps: float,
+    eps: Count,
     rules: Rules = ARTICLE,
+    places: Places | None = None,
 ) -> tuple[Array, Array, Array]:
     """dx, dweight and dbias where the statistics are constants: dx = weight * dy / sqrt(running_var + eps)."""
     if rules.evaluation_gradient == "training formula":
-        return train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
-    root = inverse_root(running_var, 0 if rules.folded == "eps lost" else eps, rules)
-    root = along_channels(root if rules.scaled else np.ones_like(root), x.ndim)
+        return train_gradients(x, weight, bias, dy, eps=eps, rules=rules, places=places)
+    places = places or Whole(x.shape, weight.shape)
+    root = inverse_root(running_var, kept_eps(eps, rules), rules)
+    root = places.spread(root if rules.scaled else np.ones_like(root))
     taken_off = 0 if not rules.centered else {"sign lost": -1, "weight lost": 0}.get(rules.folded, 1)
-    x_hat = (x - taken_off * along_channels(running_mean, x.ndim)) * root
+    x_hat = (x - taken_off * places.spread(running_mean)) * root
     slope = np.ones_like(root) if rules.evaluation_gradient == "root lost" else root
     if rules.evaluation_gradient != "weight lost":
-        slope = slope * scale_and_shift(weight, bias, x.shape, rules)[0]
-    return slope * dy, *_parameter_gradients(x, x_hat, weight, bias, dy, rules)
+        slope = slope * scale_and_shift(weight, bias, places, rules)[0]
+    return slope * dy, *_parameter_gradients(x, x_hat, weight, bias, dy, rules, places)
 
 
-def center_share(x: Array, rules: Rules = ARTICLE) -> Array | float:
+def center_share(x: Array, rules: Rules = ARTICLE, places: Places | None = None) -> Array | float:
     """m times the derivative of the center by x: 1 for the mean. Values that tie for a place have all of it each."""
-    axes = reduced_axes(x.ndim, rules.axes)
-    size = math.prod(x.shape[a] for a in axes)
-    if rules.center == "median":
-        ordered = np.sort(np.moveaxis(x, axes, range(len(axes))).reshape(size, -1), axis=0)
-        low, high = (np.reshape(ordered[i], mean_over(x, axes).shape) for i in ((size - 1) // 2, size // 2))
-        middle: Array = ((x == low) * 0.5 + (x == high) * 0.5) * size
-        return middle
-    if rules.center == "midrange":
-        ends: Array = ((x == x.max(axes, keepdims=True)) * 0.5 + (x == x.min(axes, keepdims=True)) * 0.5) * size
-        return ends
-    return 1.0 if rules.center == "mean" else 0.0
+    if rules.center in ("mean", "zero"):
+        return 1.0 if rules.center == "mean" else 0.0
+    groups = groups_of(x, rules, places)
+    low, high = groups.middle(x) if rules.center == "median" else (groups.smallest(x), groups.largest(x))
+    share: Array = ((x == low) * 0.5 + (x == high) * 0.5) * groups.size
+    return share
 
 
-def variance_share(x: Array, groups: Groups, rules: Rules = ARTICLE) -> Array:
+def variance_share(x: Array, stats: Statistics, rules: Rules = ARTICLE, places: Places | None = None) -> Array:
     """m / 2 times the derivative of the squared deviation by x: x - mean for the variance."""
-    centered, axes = groups.centered, reduced_axes(x.ndim, rules.axes)
+    centered = stats.centered
     if rules.deviation == "standard" and rules.center in ("mean", "zero"):
         return centered
-    of_centered = centered
+    groups, of_centered = groups_of(x, rules, places), centered
     if rules.deviation.startswith("mean absolute"):
         factor = GAUSSIAN if rules.deviation.endswith("as sigma") else 1.0
-        of_centered = factor * np.sqrt(groups.var) * np.sign(centered)
+        of_centered = factor * np.sqrt(stats.var) * np.sign(centered)
     if rules.deviation == "half range":
-        top, bottom = centered.max(axes, keepdims=True), centered.min(axes, keepdims=True)
-        of_centered = np.sqrt(groups.var) * groups.size / 2 * ((centered == top) * 1.0 - (centered == bottom))
-    return of_centered - center_share(x, rules) * mean_over(of_centered, axes)
+        top, bottom = groups.largest(centered), groups.smallest(centered)
+        of_centered = np.sqrt(stats.var) * stats.size / 2 * ((centered == top) * 1.0 - (centered == bottom))
+    return of_centered - center_share(x, rules, places) * groups.mean(of_centered)
 
 
-def affine_gradients(
-    of_x_hat: Array, of_one: Array, weight: Array, bias: Array, rules: Rules = ARTICLE
-) -> tuple[Array, Array]:
-    """dweight and dbias from the sums of dy * x-hat and of dy: these themselves in the article (section 2)."""
-    return AFFINE_GRADIENTS[rules.affine](of_x_hat, of_one, weight, bias)
-
-
-AFFINE_GRADIENTS: dict[str, Callable[[Array, Array, Array, Array], tuple[Array, Array]]] = {
-    "scale, then shift": lambda a, b, weight, bias: (a, b),
-    "no weight": lambda a, b, weight, bias: (0 * a, b),
-    "no bias": lambda a, b, weight, bias: (a, 0 * b),
-    "shift, then scale": lambda a, b, weight, bias: (a + bias * b, weight * b),
-    "swapped": lambda a, b, weight, bias: (b, a),
-    "absolute weight": lambda a, b, weight, bias: (np.sign(weight) * a, b),
-    "1 + weight": lambda a, b, weight, bias: (a, b),
-    "weight 0 means 1": lambda a, b, weight, bias: (np.where(weight == 0, 0, a), b),
-    "weight by position": lambda a, b, weight, bias: (a, b),
-    "16 channels": lambda a, b, weight, bias: (_gathered(a, 16, a.size), b),
-}
-
-
-# -- helpers ----------------------------------------------------------------------------------------------------------
-
-
-def _partial_statistics(x: Array, axes: tuple[int, ...], size: int, counted: str) -> Groups:
-    """The statistics where both sums lose an end of the longest axis they run over, while the divisor stays m."""
-    axis = max(axes, key=lambda a: x.shape[a], default=0)
-    length, places = x.shape[axis], np.arange(x.shape[axis])
-    match counted.split():
-        case ["whole", "blocks", "of", block]:
-            kept = places < length // int(block) * int(block)
-        case ["the", "first", count]:
-            kept = places < int(count)
-        case [*_, "first"]:
-            kept = places > 0
-        case _:
-            kept = places < length - 1
-    seen = kept.reshape([length if a == axis else 1 for a in range(x.ndim)])
-    mean = mean_over(x * seen, axes)
-    return Groups(mean, mean_over((x - mean) ** 2 * seen, axes), x - mean, size)
-
-
-def _correction(size: int, ddof: int) -> float:
-    """m / (m - ddof), what turns the m-variance into the sample variance; infinite for a single value."""
-    return size / (size - ddof) if size > ddof else math.inf
-
-
-def _mix(old: Array, new: Array, weight: float) -> Array:
-    return (1 - weight) * old + weight * new
-
-
-def _by_channel(stat: Array, channels: int) -> Array:
-    """A statistic of any groups as one value a channel: the mean over the groups that a channel meets."""
-    if stat.size == stat.shape[1] == channels:
-        return stat.ravel()
-    return np.broadcast_to(mean_over(stat, reduced_axes(stat.ndim, "channel")).ravel(), channels).copy()
-
-
-def _biased(x: Array, rules: Rules) -> Running:
-    groups = statistics(x, rules)
-    return Running(_by_channel(groups.mean, x.shape[1]), _by_channel(groups.var, x.shape[1]))
-
-
-def _with_constants(x: Array, weight: Array, bias: Array, state: Running, eps: float, rules: Rules) -> Array:
-    """y where the statistics are given rather than taken from x."""
-    shown = x - along_channels(state.mean, x.ndim) if rules.centered else x
-    root = inverse_root(along_channels(state.var, x.ndim), eps, rules) if rules.scaled else 1.0
-    scale, shift = scale_and_shift(weight, bias, x.shape, rules)
-    return shown * root * scale + shift
-
-
-def root_sensitivity(var: Array, eps: float, root: Array, rules: Rules) -> Array | float:
+@_silent
+def root_sensitivity(var: Array, eps: Count, root: Array, rules: Rules) -> Array | float:
     """-2 / root^3 * d root / d var: 1 wherever something is added to the variance under the root."""
     if rules.eps_rule in ("outside", "both roots"):
         return 1 / (root * np.sqrt(var))
@@ -478,29 +391,33 @@ def root_sensitivity(var: Array, eps: float, root: Array, rules: Rules) -> Array
     return 1.0
 
 
-def _parameter_gradients(
-    x: Array, x_hat: Array, weight: Array, bias: Array, dy: Array, rules: Rules
+def affine_gradients(
+    of_x_hat: Array, of_one: Array, weight: Array, bias: Array, places: Places, rules: Rules = ARTICLE
 ) -> tuple[Array, Array]:
-    """dweight = sum of dy * x-hat, dbias = sum of dy, over everything but the channels ([1] section 3)."""
-    channels, axes = weight.size, parameter_axes(x.ndim, weight)
-    size = max(x.size // channels, 1)
-    factors: dict[str, Array | float] = {
-        "averaged": 1 / size,
+    """dweight and dbias from the sums of dy * x_hat and of dy: these themselves in the article (section 2)."""
+    return AFFINE_GRADIENTS[rules.affine](of_x_hat, of_one, weight, bias, places)
+
+
+def _with_constants(
+    x: Array, weight: Array, bias: Array, state: Running, eps: Count, rules: Rules, places: Places
+) -> Array:
+    """y where the statistics are given rather than taken from x."""
+    shown = x - places.spread(state.mean) if rules.centered else x
+    root = places.spread(inverse_root(state.var, eps, rules)) if rules.scaled else 1.0
+    return article.affine(shown * root, *scale_and_shift(weight, bias, places, rules))
+
+
+def _parameter_gradients(
+    x: Array, x_hat: Array, weight: Array, bias: Array, dy: Array, rules: Rules, places: Places
+) -> tuple[Array, Array]:
+    """dweight = sum of dy * x_hat, dbias = sum of dy, over everything but the channels ([1] section 3)."""
+    factors: dict[str, Count] = {
+        "averaged": 1 / places.shared,
         "times weight": weight,
-        "over the batch only": x.shape[0] / size,
+        "over the batch only": places.samples / places.shared,
     }
     of_weight, of_bias = (factors.get(choice, 1.0) for choice in (rules.weight_gradient, rules.bias_gradient))
-    terms = dy * (x if rules.weight_gradient == "of raw x" else x_hat)
-    of_x_hat = mean_over(terms, axes).reshape(weight.shape) * size
-    if rules.affine == "weight by position":
-        of_place = mean_over(terms, tuple(range(x.ndim - 1))).ravel() * (x.size // x.shape[-1])
-        of_x_hat = _gathered(of_place, channels, channels)
-    of_one = mean_over(dy, axes).reshape(weight.shape) * size
-    return affine_gradients(of_x_hat * of_weight, of_one * of_bias, weight, bias, rules)
-
-
-def _gathered(values: Array, period: int, size: int) -> Array:
-    """The sum of every `period`-th value, as the first of `size` entries."""
-    total = np.zeros(size)
-    np.add.at(total, np.arange(values.size) % period, values)
-    return total
+    shown = x if rules.weight_gradient == "of raw x" else x_hat
+    of_x_hat = article.weight_gradient(dy, shown, lambda a: places.total(a, _index(rules)))
+    of_one = article.bias_gradient(dy, places.total)
+    return affine_gradients(of_x_hat * of_weight, of_one * of_bias, weight, bias, places, rules)

@@ -6,8 +6,8 @@ where it fits: stride 1, no padding. Without spatial axes this is a matrix produ
 
 import numpy as np
 
-from normspec.reference.batch_norm import Array, along_channels, normalize, statistics, train_gradients
-from normspec.reference.relatives import normalized
+from normspec.reference.article import Array
+from normspec.reference.batch_norm import along_channels, normalize, normalized, statistics, train_gradients
 from normspec.reference.rules import ARTICLE, Rules
 
 

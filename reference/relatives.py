@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from normspec.reference.batch_norm import AFFINE, Array, normalize, scale_and_shift, statistics, train_gradients
+from normspec.reference.article import Array
+from normspec.reference.batch_norm import normalized, statistics, train_gradients
+from normspec.reference.places import Whole
+from normspec.reference.rivals import AFFINE
 from normspec.reference.rules import Rules
 
 LAYER = Rules(axes="sample")
@@ -24,13 +27,6 @@ RMS = Rules(axes="sample", center="zero")
 WEIGHT = Rules(axes="sample and channel", center="zero", eps_rule="absent")
 L1 = Rules(deviation="mean absolute", eps_rule="outside")
 GENERALIZED = Rules(center="as asked", deviation="as asked")
-
-
-@np.errstate(all="ignore")
-def normalized(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules) -> Array:
-    """y = weight * x-hat + bias, of x's shape; weight and bias lie on axis 1 of x and those behind."""
-    scale, shift = scale_and_shift(weight, bias, x.shape, rules)
-    return normalize(statistics(x, rules), eps, rules)[0] * scale + shift
 
 
 def rows(x: Array, weight: Array) -> Array:
@@ -114,7 +110,7 @@ def units(v: Array, g: Array, rules: Rules = WEIGHT) -> tuple[Array, Array, Rule
     g v / |v| is g / sqrt(n) times v over its root mean square, n being the number of values in the norm.
     """
     rows = v.reshape(1, len(v), -1)
-    gain, _ = AFFINE[rules.affine](g, np.zeros_like(g))
+    gain, _ = AFFINE[rules.affine](g, np.zeros_like(g), Whole(rows.shape, g.shape))
     return rows, gain / np.sqrt(statistics(rows, rules).size), replace(rules, affine="scale, then shift")
 
 

@@ -22,7 +22,7 @@ from normspec.conformance.cases.cases import GENERAL, Case, Inputs, inputs
 from normspec.conformance.predictions import bounds, prediction
 from normspec.conformance.predictions.prediction import Expected
 from normspec.reference import ARTICLE
-from normspec.reference.batch_norm import Running, along_channels
+from normspec.reference.batch_norm import Running, along_channels, groups_of
 
 FLOAT64 = GRADES["float64"][0]
 U = 2.0**-53
@@ -197,7 +197,7 @@ def error_of(value: np.ndarray, known: np.ndarray) -> np.ndarray:
 def check_statistics(case: Case) -> None:
     x = inputs(case).x
     groups = reference.statistics(x)
-    suite = bounds.of_statistics(x, groups, ARTICLE, FLOAT64)
+    suite = bounds.of_statistics(x, groups, groups_of(x, ARTICLE), ARTICLE, FLOAT64)
     step = 3 * bounds.steps(FLOAT64)  # of x - mean, counted in the suite as part of x-hat
     centered = suite.mean + step * (abs(groups.centered) + suite.mean)
     predicted = {

@@ -33,6 +33,7 @@ from normspec.conformance.trials.experiments import STATE, given, run_evaluate, 
 from normspec.conformance.verdicts.checking import Laboratory
 from normspec.reference import Rules, statistics
 from normspec.reference.batch_norm import scale_and_shift, tracked
+from normspec.reference.places import Whole
 
 Array = NDArray[np.float64]
 
@@ -751,7 +752,8 @@ def _in_its_grade(
 
 
 def _shift(values: Inputs, rules: Rules) -> Array:
-    return scale_and_shift(values.weight, values.bias, values.x.shape, rules)[1]
+    places = Whole(values.x.shape, values.weight.shape)
+    return scale_and_shift(values.weight, values.bias, places, rules)[1]
 
 
 def _apart(one: Expected, other: Expected) -> Array:

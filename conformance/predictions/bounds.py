@@ -11,15 +11,14 @@ reference is itself a sound implementation: its roundoff is added to the backend
 infinite or NaN the element is undecided.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normspec.conformance.cases.arithmetic import REFERENCE, Arithmetic, Format
-from normspec.reference import Groups, Rules, inverse_root
-from normspec.reference.batch_norm import mean_over, reduced_axes
+from normspec.reference import Rules, Statistics, inverse_root
+from normspec.reference.places import Count, Groups
 
 Array = NDArray[np.float64]
 
@@ -31,13 +30,14 @@ class StatisticsError(NamedTuple):
 
     mean: Array
     var: Array
-    growth: float
+    growth: Count
 
 
-def growth(terms: int, arithmetic: Arithmetic) -> float:
+def growth(terms: Count, arithmetic: Arithmetic) -> Count:
     """Γ: the relative error of a sum of `terms` numbers, measured by the sum of their magnitudes."""
-    roundoff = (terms + 2 * math.log(max(terms, 1)) + 4) * (arithmetic.sums + REFERENCE)
-    return roundoff / (1 - roundoff) if roundoff < 1 else math.inf
+    roundoff = (terms + 2 * np.log(np.maximum(terms, 1)) + 4) * (arithmetic.sums + REFERENCE)
+    factor: Count = np.where(roundoff < 1, roundoff / (1 - roundoff), np.inf)
+    return factor
 
 
 def steps(arithmetic: Arithmetic) -> float:
@@ -45,43 +45,40 @@ def steps(arithmetic: Arithmetic) -> float:
     return arithmetic.steps + REFERENCE
 
 
-def of_statistics(x: Array, groups: Groups, rules: Rules, arithmetic: Arithmetic) -> StatisticsError:
-    """For statistics taken from data."""
-    axes = reduced_axes(x.ndim, rules.axes)
-    g, u, tiny = growth(groups.size, arithmetic), steps(arithmetic), arithmetic.inner.tiny
-    of_mean, var = _of_center(x, axes, groups, rules, arithmetic), groups.var
+def of_statistics(x: Array, stats: Statistics, groups: Groups, rules: Rules, arithmetic: Arithmetic) -> StatisticsError:
+    """For statistics taken from data, over the groups given."""
+    g, u, tiny = growth(stats.size, arithmetic), steps(arithmetic), arithmetic.inner.tiny
+    of_mean, var = _of_center(x, stats, groups, g, rules, arithmetic), stats.var
     if rules.deviation == "standard":
-        mean = 0.0 if rules.center == "zero" else abs(groups.mean)
+        mean = 0.0 if rules.center == "zero" else abs(stats.mean)
         two_pass = (g + 4 * u) * var + (1 + g + 4 * u) * of_mean**2 + 4 * tiny
         of_var = two_pass + g * (mean * np.sqrt(var) + 1.5 * var)
         if arithmetic.one_pass:
             of_var = np.maximum(of_var, (3 * g + 4 * u) * (var + mean**2) + of_mean**2 + 4 * tiny)
     else:
         # A mean of magnitudes, or half a range: each x - center is off by the center's error and a step of its own.
-        largest = abs(groups.centered).max(axes, keepdims=True)
         relative = g if rules.deviation.startswith("mean absolute") else 0.0
         of_deviation = (relative + 4 * u) * (np.sqrt(var) + of_mean) + 2 * of_mean + tiny
         if rules.deviation == "half range":
-            of_deviation = of_deviation + 2 * u * largest
+            of_deviation = of_deviation + 2 * u * groups.largest(abs(stats.centered))
         of_var = 2 * np.sqrt(var) * of_deviation + of_deviation**2 + tiny
     # Squares must stay finite in the arithmetic used; beyond that nothing is promised.
-    reach = mean_over(x * x, axes) * groups.size
+    reach = groups.mean(x * x) * stats.size
     room = np.where(reach < arithmetic.inner.largest / 8, 1.0, np.inf)
     return StatisticsError(of_mean * room, of_var * room, g)
 
 
-def _of_center(x: Array, axes: tuple[int, ...], groups: Groups, rules: Rules, arithmetic: Arithmetic) -> Array:
+def _of_center(x: Array, stats: Statistics, groups: Groups, g: Count, rules: Rules, arithmetic: Arithmetic) -> Array:
     """For what is subtracted: a mean is a sum, a median or midrange a value of x or half the sum of two."""
     u, tiny = steps(arithmetic), arithmetic.inner.tiny
     if rules.center == "zero":
-        return np.zeros_like(groups.mean)
+        return np.zeros_like(stats.mean)
     if rules.center == "mean":
-        return growth(groups.size, arithmetic) * mean_over(abs(x), axes) + u * abs(groups.mean) + tiny
-    largest: Array = abs(x).max(axes, keepdims=True)
-    return 4 * u * largest + tiny
+        return g * groups.mean(abs(x)) + u * abs(stats.mean) + tiny
+    return 4 * u * groups.largest(abs(x)) + tiny
 
 
-def of_root(var: Array, error: Array, eps: float, arithmetic: Arithmetic, rules: Rules) -> tuple[Array, Array]:
+def of_root(var: Array, error: Array, eps: Count, arithmetic: Arithmetic, rules: Rules) -> tuple[Array, Array]:
     """Bound on the computed inverse root, and the largest value it can take."""
     root = inverse_root(var, eps, rules)
     low, high = inverse_root(np.maximum(var - error, 0), eps, rules), inverse_root(var + error, eps, rules)
@@ -109,7 +106,7 @@ def of_output(x_hat: Array, error: Array, scale: Array, shift: Array, y: Array, 
 
 
 def of_running(
-    old: Array, batch: Array, batch_error: Array, new: Array, momentum: float, arithmetic: Arithmetic, carried: Array
+    old: Array, batch: Array, batch_error: Array, new: Array, momentum: Count, arithmetic: Arithmetic, carried: Array
 ) -> Array:
     """For (1 - momentum) * old + momentum * batch, where `old` is itself off by `carried`."""
     inner = abs(1 - momentum) * carried + abs(momentum) * batch_error

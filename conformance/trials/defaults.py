@@ -11,7 +11,8 @@ from normspec.conformance.predictions.prediction import Expected
 from normspec.conformance.trials.adapters import Backend
 from normspec.conformance.trials.experiments import STATE, new_layer, run_layer, state_of
 from normspec.reference import Rules
-from normspec.reference.batch_norm import AFFINE
+from normspec.reference.places import Whole
+from normspec.reference.rivals import AFFINE
 
 
 def shows_eps(rules: Rules) -> bool:
@@ -32,7 +33,7 @@ def default_eps(backend: Backend, dtype: str, rules: Rules) -> tuple[float, floa
     weight, bias, mean, var = (a.astype(np.float64) for a in state_of(layer, 1, names).values())
     x = scale * np.array([[-3.0], [1.0], [1.0], [1.0]])
     y = run_layer(layer.train, case, x)
-    gain, shift = (float(a[0]) for a in AFFINE[rules.affine](weight, bias))
+    gain, shift = (float(a[0]) for a in AFFINE[rules.affine](weight, bias, Whole((4, 1), (1,))))
     with np.errstate(all="ignore"):
         deviation = abs(float(gain * x[0, 0] / (y[0, 0].astype(np.float64) - shift)))
     spread = 3 * scale**2 * (4 / 3 if rules.ddof else 1)

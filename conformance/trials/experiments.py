@@ -18,6 +18,7 @@ from normspec.conformance.cases.cases import Array, Case, Inputs, inputs, laid_o
 from normspec.conformance.cases.memory import kept_by_size
 from normspec.conformance.predictions import bounds, prediction
 from normspec.conformance.predictions.prediction import Expected
+from normspec.conformance.predictions.stacks import Part, by_channel
 from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered, call, called, described, text, told
 from normspec.reference import ARTICLE, Rules, relatives
 
@@ -49,6 +50,8 @@ class Experiment:
     """Whether the framework's layer is questioned, rather than its operation."""
     operation: str = "batch norm"
     """What is normalized, by the name that claims use."""
+    parts: Callable[[Case, Trace], Sequence[Part]] | None = None
+    """The single calls that it is made of, for predictions of many cases at once."""
 
     @property
     def base(self) -> Rules:
@@ -127,17 +130,41 @@ def _predict_evaluate(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace
     return {**prediction.evaluate(values, rules, arithmetic, eps=case.eps), **state}
 
 
-TRAIN = Experiment("train", lambda backend, case: run_train(backend, case, given(case)), _predict_train)
-EVALUATE = Experiment("evaluate", lambda backend, case: run_evaluate(backend, case, given(case)), _predict_evaluate)
+def _parts(kind: str, results: Sequence[str], momentum: float | None = None) -> Callable[[Case, Trace], Sequence[Part]]:
+    """The one call of an experiment on batch norm; `momentum` where it is not the case's."""
+    names = {name: name for name in results}
+
+    def parts(case: Case, _: Trace) -> Sequence[Part]:
+        place, of = by_channel(case.shape), case.momentum if momentum is None else momentum
+        return [Part(kind, names, names, given(case), place, case.eps, of)]
+
+    return parts
+
+
+TRAIN = Experiment(
+    "train",
+    lambda backend, case: run_train(backend, case, given(case)),
+    _predict_train,
+    parts=_parts("train", ("y", *STATE)),
+)
+# evaluate is given no momentum: an update that should not happen can only use the default.
+EVALUATE = Experiment(
+    "evaluate",
+    lambda backend, case: run_evaluate(backend, case, given(case)),
+    _predict_evaluate,
+    parts=_parts("evaluate", ("y", *STATE), 0.1),
+)
 TRAIN_GRADIENTS = Experiment(
     "train_gradients",
     lambda backend, case: run_gradients(backend, case, given(case), "train_gradients"),
     lambda case, rules, arithmetic, _: prediction.train_gradients(given(case), rules, arithmetic, eps=case.eps),
+    parts=_parts("train gradients", ("dx", "dweight", "dbias")),
 )
 EVALUATE_GRADIENTS = Experiment(
     "evaluate_gradients",
     lambda backend, case: run_gradients(backend, case, given(case), "evaluate_gradients"),
     lambda case, rules, arithmetic, _: prediction.evaluate_gradients(given(case), rules, arithmetic, eps=case.eps),
+    parts=_parts("evaluate gradients", ("dx", "dweight", "dbias")),
 )
 
 
@@ -404,6 +431,31 @@ def _predict_layer(
     return parts
 
 
+def _layer_parts(case: Case, trace: Trace, momentum: float | None) -> Sequence[Part]:
+    """Every step and every evaluation of a layer, each from the state that was observed before it."""
+    seen, last, parts = batches(case), case.steps + 1, []
+
+    def part(kind: str, x: Array, at: str, to: str, step: int, previous: Part | None = None) -> Part:
+        state = {name: trace[f"{name}{at}"].astype(np.float64) for name in STATE}
+        values, place = seen[0]._replace(x=x, dy=np.zeros_like(x), **state), by_channel(x.shape)
+        if kind == "train":
+            quantities = {name: name for name in ("y", *STATE)}
+            results = {name: f"{name}@{to}" for name in quantities}
+        else:
+            quantities = {"y": "evaluation", **{name: f"{name} after evaluation" for name in STATE}}
+            results = {name: f"{quantity}@{to}" for name, quantity in quantities.items()}
+        return Part(kind, quantities, results, values, place, case.eps, momentum, step, previous)
+
+    for step, batch in enumerate(seen, 1):
+        parts.append(part("train", batch.x, f"@{step - 1}", str(step), step, parts[-1] if parts else None))
+    before, at = parts[-1], f"@{case.steps}"
+    for name, x in {"batch": seen[-1].x, "alone": seen[-1].x[:1]}.items():
+        parts.append(part("evaluate", x, at, name, last, before))
+        at = f" after evaluation@{name}"
+    parts.append(part("train", seen[0].x, at, str(last), last, before))
+    return parts
+
+
 class _Lazy(Mapping[str, Expected]):
     """Predictions, made part by part as they are asked for: most formulas are refuted by the first."""
 
@@ -448,12 +500,14 @@ LAYER = Experiment(
     lambda backend, case: _observe_layer(backend, case, case.momentum),
     lambda case, rules, arithmetic, trace: _predict_layer(case, rules, arithmetic, trace, case.momentum),
     layer=True,
+    parts=lambda case, trace: _layer_parts(case, trace, case.momentum),
 )
 CUMULATIVE = Experiment(
     "layer with momentum None",
     lambda backend, case: _observe_layer(backend, case, None),
     lambda case, rules, arithmetic, trace: _predict_layer(case, rules, arithmetic, trace, None),
     layer=True,
+    parts=lambda case, trace: _layer_parts(case, trace, None),
 )
 
 

@@ -1,7 +1,7 @@
 """Experiments on the relatives of batch norm (section 4): within a sample, over weights, or in other measures."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -14,9 +14,11 @@ from normspec.conformance.cases.cases import Array, Case, Inputs, laid_out
 from normspec.conformance.cases.memory import kept_by_size
 from normspec.conformance.predictions import bounds, prediction
 from normspec.conformance.predictions.prediction import Expected
+from normspec.conformance.predictions.stacks import Part, by_channel, by_group, by_row, by_unit
 from normspec.conformance.trials.adapters import Backend, call
-from normspec.conformance.trials.experiments import Experiment, Trace, given, offered, run_evaluate, run_train
+from normspec.conformance.trials.experiments import STATE, Experiment, Trace, given, offered, run_evaluate, run_train
 from normspec.reference import Rules
+from normspec.reference.places import Placement
 from normspec.reference.relatives import as_asked, grouped, rows, ungrouped, units
 
 
@@ -53,6 +55,14 @@ class Relative:
     def given(self, case: Case) -> Inputs:
         """The arrays of a case: x and dy of its shape, weight and bias as they lie over it; no running statistics."""
         return _given(case, self)
+
+    def placement(self, case: Case) -> Placement:
+        """How the arrays lie in a stack of cases."""
+        if self.lie == "rows":
+            return by_row(case.shape, self.parameters(case))
+        if self.lie == "groups":
+            return by_group(case.shape, case.groups)
+        return by_unit(case.shape) if self.lie == "units" else by_channel(case.shape)
 
     def arranged(self, values: Inputs, case: Case, rules: Rules) -> tuple[Inputs, Callable[[Array], Array]]:
         """The same as a prediction wants it, parameters on axis 1 and behind, and what brings x's shape back."""
@@ -153,12 +163,29 @@ def _experiments(relative: Relative) -> tuple[Experiment, Experiment]:
     def predict(gradients: bool, case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
         return told(relative, case, relative.given(case), rules, arithmetic, gradients=gradients)
 
+    def parts(gradients: bool, case: Case, _: Trace) -> Sequence[Part]:
+        kind = "weight norm" if relative.lie == "units" else "train" if gradients else "normalized"
+        names = {name: name for name in relative.results(gradients=gradients)}
+        asked = (case.center, case.deviation) if relative.asked else ("mean", "standard")
+        return [
+            Part(
+                f"{kind} gradients" if gradients else kind,
+                names,
+                names,
+                relative.given(case),
+                relative.placement(case),
+                case.eps,
+                asked=asked,
+            )
+        ]
+
     forward, backward = (
         Experiment(
             relative.method(gradients=gradients),
             partial(observe, gradients),
             partial(predict, gradients),
             operation=relative.operation,
+            parts=partial(parts, gradients),
         )
         for gradients in (False, True)
     )
@@ -209,15 +236,22 @@ def _evaluated(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Ma
     return prediction.evaluate(_with_state(case), rules, arithmetic, eps=case.eps)
 
 
+def _state_parts(kind: str, case: Case, _: Trace) -> Sequence[Part]:
+    names = {name: name for name in (("y", *STATE) if kind == "train" else ("y",))}
+    return [Part(kind, names, names, _with_state(case), by_channel(case.shape), case.eps, case.momentum)]
+
+
 INSTANCE_NORM_TRAIN = Experiment(
     "instance_norm_train",
     lambda backend, case: run_train(backend, case, _with_state(case), "instance_norm_train"),
     _tracked,
     operation=INSTANCE.operation,
+    parts=partial(_state_parts, "train"),
 )
 INSTANCE_NORM_EVALUATE = Experiment(
     "instance_norm_evaluate",
     lambda backend, case: run_evaluate(backend, case, _with_state(case), "instance_norm_evaluate"),
     _evaluated,
     operation=INSTANCE.operation,
+    parts=partial(_state_parts, "evaluate"),
 )

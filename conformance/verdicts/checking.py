@@ -15,6 +15,7 @@ from normspec.conformance.cases.cases import Case
 from normspec.conformance.cases.memory import LARGE
 from normspec.conformance.cases.pools import Pool, Profile
 from normspec.conformance.claims.claims import Claim, Rival
+from normspec.conformance.predictions import stacks
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.trials.adapters import Backend, Crashed, Hung, NotOffered
 from normspec.conformance.trials.experiments import (
@@ -36,9 +37,9 @@ from normspec.conformance.trials.experiments import (
     given,
     undisturbed,
 )
+from normspec.conformance.verdicts import observed
 from normspec.conformance.verdicts.judging import (
     Evidence,
-    Observation,
     agreement,
     counterexample,
     explanation,
@@ -46,6 +47,7 @@ from normspec.conformance.verdicts.judging import (
     judge_formula,
     judge_grade,
 )
+from normspec.conformance.verdicts.observed import Observation
 from normspec.conformance.verdicts.verdicts import Counterexample, Kind, Verdict, worst_of
 from normspec.reference import ARTICLE, Rules
 
@@ -163,6 +165,8 @@ class Laboratory:
         self._made.clear()
         self._traces.clear()
         self._explained.clear()
+        observed.forget()
+        stacks.forget()
 
 
 class Rerun(Mapping[str, NDArray[Any]]):

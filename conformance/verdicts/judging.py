@@ -8,7 +8,7 @@ conforms in the claim on gradients if its gradients are those of its own forward
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from functools import reduce
 from itertools import chain, combinations
 from typing import NamedTuple
 
@@ -16,22 +16,14 @@ import numpy as np
 
 from normspec.conformance.cases.arithmetic import GRADES, Arithmetic, formula_grades
 from normspec.conformance.cases.cases import Case
-from normspec.conformance.cases.memory import kept_by_size
 from normspec.conformance.claims.claims import CLAIMS, Claim, Rival
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.predictions.prediction import Expected
-from normspec.conformance.trials.experiments import Experiment, Trace
+from normspec.conformance.trials.experiments import Experiment
 from normspec.conformance.verdicts.commonality import in_common
+from normspec.conformance.verdicts.observed import Compared, Observation, compared, expected_of
 from normspec.conformance.verdicts.verdicts import Counterexample, Kind, Verdict
 from normspec.reference import Rules
-
-
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """A case and the trace it left; only itself is equal to it."""
-
-    case: Case
-    trace: Trace
 
 
 @dataclass(frozen=True)
@@ -46,43 +38,23 @@ class Evidence:
     follows: tuple[Experiment, str] | None = None
     """The experiment and quantity beside whose choices it may be judged."""
 
+    def rules(self, rivals: Sequence[Rival] = ()) -> Rules:
+        """The base with the choices of `rivals`."""
+        return reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), self.experiment.base)
+
+    @property
+    def compared(self) -> tuple[Compared, ...]:
+        """The observations in stacks."""
+        return compared(self.experiment, self.observations)
+
     def expected(
         self, observation: Observation, rivals: Sequence[Rival], arithmetic: Arithmetic
     ) -> Iterator[tuple[str, Expected]]:
-        """Every predicted array that bears on the claim, by name, under the base with the choices of `rivals`."""
-        case = observation.case
-        rules = reduce(lambda rules, rival: rival.rules(rules), (*self.beside, *rivals), self.experiment.base)
-        rules = _telling(rules, case)
-        told = (
-            _of_layer(self.experiment, observation, rules, arithmetic)
-            if self.experiment.layer
-            else predicted(case, self.experiment, rules, arithmetic)
-        )
+        """Every predicted array of one observation that bears on the claim, by name."""
+        told = expected_of(self.experiment, observation, self.rules(rivals), arithmetic)
         for name in told:
             if name.partition("@")[0] in self.quantities:
                 yield name, told[name]
-
-
-def _telling(rules: Rules, case: Case) -> Rules:
-    """The rules without choices that are about 0 or 1, where the case has neither: so are predictions shared."""
-    if rules.eps_rule == "0 means 1e-5" and case.eps != 0:
-        rules = replace(rules, eps_rule="inside")
-    if rules.extremes == f"{case.momentum:g} means 0.1" or rules.extremes == "as given":
-        return rules
-    return replace(rules, extremes="as given")
-
-
-@kept_by_size(20_000)
-def predicted(case: Case, experiment: Experiment, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Expected]:
-    """Predictions are shared by all claims and backends; those of a layer depend on its trace, by all claims."""
-    return experiment.predict(case, rules, arithmetic, {})
-
-
-@lru_cache(maxsize=10_000)
-def _of_layer(
-    experiment: Experiment, observation: Observation, rules: Rules, arithmetic: Arithmetic
-) -> Mapping[str, Expected]:
-    return experiment.predict(observation.case, rules, arithmetic, observation.trace)
 
 
 class Agreement(NamedTuple):
@@ -100,21 +72,20 @@ def agreement(
 ) -> Agreement:
     """Whether everything seen agrees in `arithmetic` with the choices of `rivals`, without any with the article.
 
-    Stops at the first case that does not; if `hasty`, at the first array, so that `worst` is not that of the case.
+    Stops at the first stack of cases that does not; if `hasty`, at the first quantity in it.
     """
     worst: dict[str, float] = {}
     decided = 0
     for part in evidence:
-        for observation in part.observations:
+        rules = part.rules(rivals)
+        for stack in part.compared:
             holds = True
-            for name, expected in part.expected(observation, rivals, arithmetic):
-                ratio = ratios(observation.trace[name], expected)
-                if not ratio.size:
+            for quantity in part.quantities:
+                seen = stack.mismatch(quantity, rules, arithmetic)
+                if seen is None:
                     continue
-                known = ~np.isnan(ratio)
-                decided += int(known.sum())
-                largest = float(ratio[known].max()) if known.any() else 0.0
-                quantity = name.partition("@")[0]
+                decided += seen.decided
+                largest = float(seen.worst.max(initial=0.0))
                 worst[quantity] = max(worst.get(quantity, 0.0), largest)
                 holds = holds and largest <= 1
                 if hasty and not holds:
@@ -122,6 +93,16 @@ def agreement(
             if not holds:
                 return Agreement(False, worst, decided)
     return Agreement(True, worst, decided)
+
+
+def missed(part: Evidence, arithmetic: Arithmetic) -> set[Observation]:
+    """The observations that the article's formula misses."""
+    rules, found = part.rules(), set()
+    for stack in part.compared:
+        for quantity in part.quantities:
+            if (seen := stack.mismatch(quantity, rules, arithmetic)) is not None:
+                found.update(o for o, wrong in zip(stack.observations, seen.worst > 1, strict=True) if wrong)
+    return found
 
 
 def counterexample(evidence: Evidence, observation: Observation, arithmetic: Arithmetic) -> Counterexample | None:
@@ -189,18 +170,18 @@ def judge_formula(
             undecided, finer = verdict, grades[:position]
             break
     others = _bystanders(claim.fields, evidence, grades[0])
-    evidence = _telling_first(evidence, grades[0])
+    telling = _telling(evidence, grades[0])
     excuses, found = established(), explanations()
     excused = [r for r in others if r in excuses]
     likely = dict.fromkeys(tuple(r for r in together if r in excused) for together in found)
     companies = ((company, arithmetic) for company in likely if company for arithmetic in finer)
     for bystanders, arithmetic in chain(companies, _in_company(excused, finer, 2)):
-        verdict = _explained(evidence, rivals, bystanders, arithmetic, cases)
+        verdict = _explained(evidence, rivals, bystanders, arithmetic, cases, telling)
         if verdict is not None and verdict.kind != Kind.INCONCLUSIVE:
             return verdict
         undecided = undecided or verdict
     for bystanders, arithmetic in () if undecided else _in_company(others, finer, 1):
-        if (verdict := _explained(evidence, rivals, bystanders, arithmetic, cases)) is not None:
+        if (verdict := _explained(evidence, rivals, bystanders, arithmetic, cases, telling)) is not None:
             return _deviating(verdict, [*(b.name for b in bystanders), verdict.rival])
     for together in () if undecided else found:
         for arithmetic in finer:
@@ -276,10 +257,9 @@ def split(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> tuple[list[Ca
     wrong: dict[Case, None] = {}
     seen: dict[Case, None] = {}
     for part in evidence:
-        for observation in part.observations:
-            seen[observation.case] = None
-            if not agreement([replace(part, observations=(observation,))], (), arithmetic).holds:
-                wrong[observation.case] = None
+        outside = missed(part, arithmetic)
+        seen.update(dict.fromkeys(o.case for o in part.observations))
+        wrong.update(dict.fromkeys(o.case for o in part.observations if o in outside))
     return list(wrong), [case for case in seen if case not in wrong]
 
 
@@ -294,11 +274,10 @@ def explanation(
     if any(agreement([evidence], (), arithmetic).holds for arithmetic in grades):
         return ()
     others = _bystanders(apart_from, [evidence], grades[0])
-    telling = _telling_first([evidence], grades[0])
+    telling = _telling([evidence], grades[0])
     guesses = ((likely, arithmetic) for arithmetic in grades if likely)
     for rivals, arithmetic in chain(guesses, _in_company(others, grades, 2 if likely or len(others) > 30 else 3)):
-        seen = agreement(telling, rivals, arithmetic, hasty=True)
-        if seen.holds and seen.decided:
+        if _fits([evidence], telling, rivals, arithmetic):
             return rivals
     return None
 
@@ -324,20 +303,25 @@ def _in_company(
                 yield chosen, arithmetic
 
 
-def _telling_first(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Evidence]:
-    """The evidence with the observations that the article's formula misses in front: wrong formulas fall soon."""
-    return [
-        replace(
-            part,
-            observations=tuple(
-                sorted(
-                    part.observations,
-                    key=lambda o: agreement([replace(part, observations=(o,))], (), arithmetic).holds,
-                )
-            ),
-        )
-        for part in evidence
-    ]
+def _telling(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Evidence]:
+    """A few observations that the article's formula misses, of different shapes: most wrong formulas miss them, too."""
+    found = []
+    for part in evidence:
+        outside = missed(part, arithmetic)
+        by_shape = {o.case.shape: o for o in part.observations if o in outside}
+        if by_shape:
+            found.append(replace(part, observations=tuple(by_shape.values())[:4]))
+    return found
+
+
+def _fits(
+    evidence: Sequence[Evidence], telling: Sequence[Evidence], rivals: Sequence[Rival], arithmetic: Arithmetic
+) -> bool:
+    """Whether the choices of `rivals` explain all of it."""
+    if not agreement(telling, rivals, arithmetic, hasty=True).holds:
+        return False
+    seen = agreement(evidence, rivals, arithmetic, hasty=True)
+    return seen.holds and seen.decided > 0
 
 
 def _bystanders(apart_from: frozenset[str], evidence: Sequence[Evidence], arithmetic: Arithmetic) -> list[Rival]:
@@ -360,7 +344,8 @@ def _shows(rival: Rival, evidence: Sequence[Evidence], arithmetic: Arithmetic) -
         # What a rival changes hardly depends on the backend, not even in a layer: it is found out once.
         key = (rival.change, part.experiment, part.quantities, part.beside, tuple(o.case for o in seen), arithmetic)
         if key not in _SHOWS:
-            _SHOWS[key] = any(_changes(rival, part, observation, arithmetic) for observation in seen)
+            few = replace(part, observations=seen)
+            _SHOWS[key] = any(_changes(rival, few, stack, arithmetic) for stack in few.compared)
         if _SHOWS[key]:
             return True
     return False
@@ -369,12 +354,9 @@ def _shows(rival: Rival, evidence: Sequence[Evidence], arithmetic: Arithmetic) -
 _SHOWS: dict[tuple[object, ...], bool] = {}
 
 
-def _changes(rival: Rival, part: Evidence, observation: Observation, arithmetic: Arithmetic) -> bool:
-    usual = dict(part.expected(observation, (), arithmetic))
-    return any(
-        not np.array_equal(expected.value, usual[name].value, equal_nan=True)
-        for name, expected in part.expected(observation, (rival,), arithmetic)
-    )
+def _changes(rival: Rival, part: Evidence, stack: Compared, arithmetic: Arithmetic) -> bool:
+    usual, other = (stack.values(part.quantities, part.rules(rivals), arithmetic) for rivals in ((), (rival,)))
+    return any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(usual, other, strict=True))
 
 
 def _explained(
@@ -383,10 +365,15 @@ def _explained(
     bystanders: Sequence[Rival],
     arithmetic: Arithmetic,
     cases: int,
+    telling: Sequence[Evidence] = (),
 ) -> Verdict | None:
     """The verdict if the claim's formula or one of its rivals agrees, given the bystanders' choices."""
     formulas = (bystanders, *((*bystanders, rival) for rival in rivals))
-    if not any(agreement(evidence, chosen, arithmetic, hasty=True).holds for chosen in formulas):
+    if not any(
+        agreement(telling, chosen, arithmetic, hasty=True).holds
+        and agreement(evidence, chosen, arithmetic, hasty=True).holds
+        for chosen in formulas
+    ):
         return None
     own = agreement(evidence, bystanders, arithmetic)
     others = {r.name: agreement(evidence, (*bystanders, r), arithmetic) for r in rivals}
@@ -468,12 +455,10 @@ def _decides(evidence: Sequence[Evidence], finest: Arithmetic, arithmetic: Arith
     if arithmetic is finest or finest.inner is not finest.result:
         return True
     for part in evidence:
-        for observation in part.observations:
-            coarse = dict(part.expected(observation, (), arithmetic))
-            for name, expected in part.expected(observation, (), finest):
-                refused = ratios(observation.trace[name], expected) > 1
-                if (refused & np.isnan(ratios(observation.trace[name], coarse[name]))).any():
-                    return False
+        for stack in part.compared:
+            fine, coarse = (stack.ratios(part.quantities, part.rules(), a) for a in (finest, arithmetic))
+            if any(((one > 1) & np.isnan(other)).any() for one, other in zip(fine, coarse, strict=True)):
+                return False
     return True
 
 
@@ -498,10 +483,9 @@ def _nan_only(evidence: Sequence[Evidence], dtype: str) -> bool:
     """Whether everything that is not NaN agrees with a one-pass variance."""
     one_pass = next(a for a in GRADES[dtype] if a.one_pass)
     for part in evidence:
-        for observation in part.observations:
-            for name, expected in part.expected(observation, (), one_pass):
-                got = observation.trace[name].astype(np.float64)
-                ratio = ratios(got, expected)
-                if (ratio[~np.isnan(got)] > 1).any():
-                    return False
+        for stack in part.compared:
+            asked = part.quantities, part.rules(), one_pass
+            pairs = zip(stack.ratios(*asked), stack.seen(*asked), strict=True)
+            if any((ratio[~np.isnan(got)] > 1).any() for ratio, got in pairs):
+                return False
     return True
