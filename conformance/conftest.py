@@ -91,7 +91,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop the claims that were not asked for."""
+    """Drop the claims that were not asked for; bring the checks of each backend and dtype together."""
+    order = {f"{spec.name}-{dtype}]": place for place, (spec, dtype) in enumerate(config.stash[SUITE].targets)}
+    items.sort(key=lambda item: order.get(item.name.partition("[")[2], -1))  # stable: claims stay in their order
     wanted = config.getoption("--claim")
     if not wanted:
         return
@@ -108,8 +110,9 @@ def claim_of(item: pytest.Item) -> str:
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
     backend, dtype = request.param
-    claim = CLAIMS[claim_of(request.node)]
-    return Check(claim, backend, dtype, request.config.stash[SUITE].laboratory)
+    claim, laboratory = CLAIMS[claim_of(request.node)], request.config.stash[SUITE].laboratory
+    laboratory.turn_to(backend, dtype)
+    return Check(claim, backend, dtype, laboratory)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,6 +7,8 @@ from typing import TypeVar
 from normspec.conformance.cases.cases import Case
 
 LARGE, HUGE = 20_000, 250_000  # elements of x; a huge case and what is predicted of it take some 100 bytes an element
+KEPT = 500_000
+"""Elements of the largest case whose trace is kept; the backend is run again where a larger one is looked at."""
 
 Result = TypeVar("Result")
 

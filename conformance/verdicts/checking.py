@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import GRADES, Arithmetic, formula_grades, shortest
 from normspec.conformance.cases.cases import Case
-from normspec.conformance.cases.memory import LARGE
+from normspec.conformance.cases.memory import KEPT, LARGE
 from normspec.conformance.cases.pools import Pool, Profile
 from normspec.conformance.claims.claims import Claim, Rival
 from normspec.conformance.predictions import stacks
@@ -91,6 +91,7 @@ class Laboratory:
         self._traces: dict[tuple[str, str, str, str], list[Observation | Failed | NotOffered]] = {}
         self._explained: dict[tuple[str, str, str, str, frozenset[str]], tuple[Rival, ...] | None] = {}
         self._made: dict[Hashable, Any] = {}
+        self._target = ("", "")
 
     def traces(self, backend: Backend, dtype: str, question: Question) -> list[Observation | Failed | NotOffered]:
         """What a backend showed on every case of a pool, in the pool's order."""
@@ -160,12 +161,22 @@ class Laboratory:
             raise made
         return cast(_Made, made)
 
-    def forget(self) -> None:
-        """Let go of all traces, when memory matters more than time."""
-        self._made.clear()
+    def turn_to(self, backend: Backend, dtype: str) -> None:
+        """Let go of the traces of other backends and dtypes: the checks of a run come one target after another."""
+        if (target := (backend.spec, dtype)) != self._target:
+            self.forget_traces()
+            self._target = target
+
+    def forget_traces(self) -> None:
+        """Let go of all traces."""
         self._traces.clear()
         self._explained.clear()
         observed.forget()
+
+    def forget(self) -> None:
+        """Let go of all traces and predictions, when memory matters more than time."""
+        self._made.clear()
+        self.forget_traces()
         stacks.forget()
 
 
@@ -196,7 +207,7 @@ class Rerun(Mapping[str, NDArray[Any]]):
 def _kept(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
     """One experiment on one case, with a trace that may be kept."""
     outcome = observe(backend, experiment, case)
-    if isinstance(outcome, Observation) and case.elements > LARGE:
+    if isinstance(outcome, Observation) and case.elements > KEPT:
         return Observation(case, Rerun(backend, experiment, case))
     return outcome
 
@@ -514,22 +525,27 @@ class Check:
 
     def _refused(self, questions: Sequence[Question], evidence: Sequence[Evidence]) -> set[str]:
         """Rivals that only input which the backend refused could have told apart."""
-        asked = [q for q, e in zip(questions, evidence, strict=True) if q.refusable and not e.observations]
-        names = set()
-        for question in asked:
-            cases = pools.draw(question.pool, self.dtype, self.laboratory.profile, self.laboratory.seed)
-            for rival in self.claim.rivals:
-                for case in cases:
-                    trace = undisturbed(case) if question.experiment.layer else {}
-                    rules = rival.rules(question.experiment.base)
-                    told = question.experiment.predict(case, rules, GRADES[self.dtype][0], trace)
-                    results = {name: expected.value for name, expected in told.items()}
-                    seen = [Observation(case, {**trace, **results})]
-                    one = [Evidence(question.experiment, question.quantities, tuple(seen))]
-                    if not agreement(one, (), GRADES[self.dtype][0]).holds:
-                        names.add(rival.name)
-                        break
+        finest, names = GRADES[self.dtype][0], set()
+        for question, part in zip(questions, evidence, strict=True):
+            if question.refusable and not part.observations:
+                right = self.laboratory.once(
+                    ("right", question.pool.name, question.experiment.name, self.dtype),
+                    partial(self._without_rounding, question),
+                )
+                told = [replace(part, observations=right)]
+                names |= {r.name for r in self.claim.rivals if not agreement(told, (r,), finest, hasty=True).holds}
         return names
+
+    def _without_rounding(self, question: Question) -> tuple[Observation, ...]:
+        """What a backend would show that computes the article's formula exactly."""
+        cases = pools.draw(question.pool, self.dtype, self.laboratory.profile, self.laboratory.seed)
+        experiment, seen = question.experiment, []
+        for case in cases:
+            trace = undisturbed(case) if experiment.layer else {}
+            told = experiment.predict(case, experiment.base, GRADES[self.dtype][0], trace)
+            results = {name: expected.value for name, expected in told.items()}
+            seen.append(Observation(case, {**results, **trace}))
+        return tuple(seen)
 
     def _simplest(self, questions: Sequence[Question], evidence: Sequence[Evidence]) -> Counterexample | None:
         """The simplest case on which the article's formula fails, with its worst element."""

@@ -83,25 +83,27 @@ class Alone:
 
     def __init__(self, experiment: Experiment, observation: Observation) -> None:
         self.experiment, self.observations = experiment, (observation,)
-        self._known: dict[Hashable, Mismatch | None] = {}
+        self._known: dict[Hashable, Mapping[str, Mismatch]] = {}
 
     def mismatch(self, quantity: str, rules: Rules, arithmetic: Arithmetic) -> Mismatch | None:
         """As `Compared` says."""
-        return _once(self._known, (quantity, rules, arithmetic), lambda: self._compared(quantity, rules, arithmetic))
+        if (rules, arithmetic) not in self._known:
+            self._known[rules, arithmetic] = self._compared(rules, arithmetic)
+        return self._known[rules, arithmetic].get(quantity)
 
-    def _compared(self, quantity: str, rules: Rules, arithmetic: Arithmetic) -> Mismatch | None:
+    def _compared(self, rules: Rules, arithmetic: Arithmetic) -> Mapping[str, Mismatch]:
+        """All quantities at once: a large case is neither predicted nor run again for each of them."""
         (observation,) = self.observations
         told = expected_of(self.experiment, observation, rules, arithmetic)
-        names = [name for name in told if name.partition("@")[0] == quantity]
-        if not names:
-            return None
-        worst, decided = 0.0, 0
-        for name in names:
-            ratio = ratios(observation.trace[name], told[name])
+        found: dict[str, Mismatch] = {}
+        for name, expected in told.items():
+            ratio = ratios(observation.trace[name], expected)
             known = ratio[~np.isnan(ratio)]
-            decided += known.size
-            worst = max(worst, float(known.max(initial=0.0)))
-        return Mismatch(np.array([worst]), decided)
+            quantity = name.partition("@")[0]
+            before = found.get(quantity, Mismatch(np.zeros(1), 0))
+            worst = np.maximum(before.worst, known.max(initial=0.0))
+            found[quantity] = Mismatch(worst, before.decided + known.size)
+        return found
 
     def _told(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[tuple[str, Expected]]:
         told = expected_of(self.experiment, self.observations[0], rules, arithmetic)
