@@ -23,7 +23,7 @@ from normspec.conformance.cases.arithmetic import DTYPES
 from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES
 from normspec.conformance.trials.adapters import Backend, BadAdapter, Unavailable, open_backend
 from normspec.conformance.trials.isolation import TRUSTED, Isolated, Limits
-from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.laboratory import Laboratory
 
 if TYPE_CHECKING:
     from normspec.conformance.reports.merged import Merged

@@ -40,7 +40,7 @@ def test_depth(check: Check) -> None:
             seen.append(f"{depth.spreads[-1]:.3g} after {case.steps} layers, {depth.plain[-1]:.0e} without")
         return depth.mistake
 
-    check.holds(pools.deep, refutation)
+    check.holds(pools.deep, refutation, about=[(experiment, name) for name in STATE])
     if seen:
         check.note(seen[0])
 

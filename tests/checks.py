@@ -3,7 +3,7 @@
 from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES
 from normspec.conformance.trials.adapters import Backend
 from normspec.conformance.verdicts import running
-from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.laboratory import Laboratory
 from normspec.conformance.verdicts.running import check_functions
 from normspec.conformance.verdicts.verdicts import Verdict
 

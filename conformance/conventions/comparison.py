@@ -14,7 +14,7 @@ from normspec.conformance.cases.arithmetic import SHORT
 from normspec.conformance.conventions.conventions import Conduct, Conventions, Fact, Finding, shared
 from normspec.conformance.conventions.conversion import Conversion
 from normspec.conformance.trials.adapters import Backend
-from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.laboratory import Laboratory
 from normspec.reference import ARTICLE, Rules
 
 SCHEMA = 2

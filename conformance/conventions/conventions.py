@@ -32,8 +32,10 @@ from normspec.conformance.trials.experiments import (
     run_train,
     state_of,
 )
-from normspec.conformance.verdicts.checking import Failed, Laboratory, on
-from normspec.conformance.verdicts.judging import Evidence, Observation, agreement, explanation
+from normspec.conformance.verdicts.evidence import Evidence, agreement
+from normspec.conformance.verdicts.explaining import explain as explanation
+from normspec.conformance.verdicts.laboratory import Failed, Laboratory, on
+from normspec.conformance.verdicts.observed import Observation
 from normspec.conformance.verdicts.running import run_check
 from normspec.conformance.verdicts.verdicts import Kind, Verdict
 from normspec.reference import ARTICLE, Rules

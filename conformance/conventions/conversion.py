@@ -30,7 +30,7 @@ from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.predictions.prediction import Expected
 from normspec.conformance.trials.adapters import Crashed, NotOffered
 from normspec.conformance.trials.experiments import STATE, given, run_evaluate, run_train
-from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.laboratory import Laboratory
 from normspec.reference import Rules, statistics
 from normspec.reference.batch_norm import scale_and_shift, tracked
 from normspec.reference.places import Whole

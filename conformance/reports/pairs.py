@@ -13,7 +13,7 @@ from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES
 from normspec.conformance.conventions.conventions import FOUND, NOT_OFFERED, Conventions
 from normspec.conformance.conventions.conversion import Conversion, conversions
 from normspec.conformance.reports.merged import Column
-from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.laboratory import Laboratory
 
 A, B = "normspec_a", "normspec_b"
 """What the two backends are called in a conversion: whoever shows it puts their names there."""

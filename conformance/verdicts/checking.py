@@ -1,225 +1,33 @@
 """The `check` that every test is given: it gathers evidence on a claim, backend and dtype, and settles the verdict."""
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial, reduce
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial, reduce
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import GRADES, Arithmetic, formula_grades, shortest
 from normspec.conformance.cases.cases import Case
-from normspec.conformance.cases.memory import KEPT, LARGE
-from normspec.conformance.cases.pools import Pool, Profile
-from normspec.conformance.claims.claims import Claim, Rival
-from normspec.conformance.predictions import stacks
+from normspec.conformance.cases.memory import LARGE
+from normspec.conformance.cases.pools import Pool
+from normspec.conformance.claims.claims import Claim
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.trials.adapters import Backend, Crashed, Hung, NotOffered
-from normspec.conformance.trials.experiments import (
-    COUPLING,
-    CUMULATIVE,
-    EVALUATE,
-    EVALUATE_GRADIENTS,
-    EVERY_BATCH,
-    FRESH,
-    LAYER,
-    MOMENTS,
-    REGROUPED,
-    REPEATED,
-    STATE,
-    TRAIN,
-    TRAIN_GRADIENTS,
-    Experiment,
-    Trace,
-    given,
-    undisturbed,
-)
-from normspec.conformance.verdicts import observed
-from normspec.conformance.verdicts.judging import (
-    Evidence,
-    agreement,
-    counterexample,
-    explanation,
-    follows_article,
-    judge_formula,
-    judge_grade,
-)
+from normspec.conformance.trials.experiments import Experiment, given, undisturbed
+from normspec.conformance.verdicts.commonality import in_common
+from normspec.conformance.verdicts.evidence import Evidence, agreement, counterexample
+from normspec.conformance.verdicts.explaining import OWNER, Choices, Known, Shown, follows_article, known
+from normspec.conformance.verdicts.formula import FormulaJudge, cannot_be_told
+from normspec.conformance.verdicts.grade import judge_grade
+from normspec.conformance.verdicts.laboratory import Failed, Laboratory, Question, observe, on
 from normspec.conformance.verdicts.observed import Observation
 from normspec.conformance.verdicts.verdicts import Counterexample, Kind, Verdict, worst_of
 from normspec.reference import ARTICLE, Rules
 
-_Made = TypeVar("_Made")
-
-
-class Question(NamedTuple):
-    """An experiment on a pool of cases, and the quantities of its trace that bear on a claim."""
-
-    pool: Pool
-    experiment: Experiment
-    quantities: tuple[str, ...]
-    refusable: bool = False
-    """Whether a backend may refuse such input: an exception then leaves the question open instead of being a crash."""
-    follows: "tuple[Experiment, str] | None" = None
-    """The experiment and quantity by whose rules, as found, the answer is judged first."""
-
-    def beside(self, experiment: Experiment, quantity: str) -> "Question":
-        """The same question, judged beside the choices that the backend follows in another experiment."""
-        return self._replace(follows=(experiment, quantity))
-
-
-def on(pool: Pool, experiment: Experiment, *quantities: str, refusable: bool = False) -> Question:
-    """A question, written as it is read: on this pool, that experiment, these quantities."""
-    return Question(pool, experiment, quantities, refusable)
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A call that crashed, in place of its trace."""
-
-    case: Case
-    error: Crashed
-
-
-class Laboratory:
-    """Runs experiments, each once: traces are kept and shared by the claims that ask for them."""
-
-    def __init__(self, profile: Profile, seed: int) -> None:
-        self.profile, self.seed = profile, seed
-        self._traces: dict[tuple[str, str, str, str], list[Observation | Failed | NotOffered]] = {}
-        self._explained: dict[tuple[str, str, str, str, frozenset[str]], tuple[Rival, ...] | None] = {}
-        self._made: dict[Hashable, Any] = {}
-        self._target = ("", "")
-
-    def traces(self, backend: Backend, dtype: str, question: Question) -> list[Observation | Failed | NotOffered]:
-        """What a backend showed on every case of a pool, in the pool's order."""
-        key = (backend.spec, dtype, question.pool.name, question.experiment.name)
-        if key not in self._traces:
-            cases = pools.draw(question.pool, dtype, self.profile, self.seed)
-            if backend.compiles and question.pool.few:
-                cases = cases[: question.pool.few]
-            self._traces[key] = [_kept(backend, question.experiment, case) for case in cases]
-        return self._traces[key]
-
-    def explanation(
-        self,
-        backend: Backend,
-        dtype: str,
-        experiment: Experiment,
-        quantity: str,
-        apart_from: frozenset[str] = frozenset(),
-    ) -> tuple[Rival, ...] | None:
-        """The rivals that a backend follows to arrive at a quantity, as exact data tell; None if none explain it."""
-        key = (backend.spec, dtype, experiment.name, quantity, apart_from)
-        if key not in self._explained:
-            pool = pools.layers if experiment.layer else pools.EXACT[experiment.operation]
-            outcomes = self.traces(backend, dtype, on(pool, experiment, quantity))
-            seen = tuple(o for o in outcomes if isinstance(o, Observation))
-            evidence = Evidence(experiment, (quantity,), seen)
-            if follows_article(formula_grades(dtype), evidence) or not seen:
-                self._explained[key] = ()
-            else:
-                before = _BEFORE.get((experiment.name, quantity))
-                likely = self.explanation(backend, dtype, *before, apart_from) if before else ()
-                # A layer around an operation that follows no formula is not searched for one.
-                hopeless = experiment.layer and likely is None
-                self._explained[key] = None if hopeless else explanation(dtype, evidence, apart_from, likely or ())
-        return self._explained[key]
-
-    def choices(
-        self,
-        backend: Backend,
-        dtype: str,
-        experiment: Experiment,
-        quantity: str,
-        apart_from: frozenset[str] = frozenset(),
-    ) -> tuple[Rival, ...]:
-        """The same, where what cannot be explained is taken for the article's."""
-        return self.explanation(backend, dtype, experiment, quantity, apart_from) or ()
-
-    def established(self, backend: Backend, dtype: str, *, layer: bool) -> list[Rival]:
-        """The rivals for which some claim refuses a backend, found where that claim looks for them."""
-        return [
-            rival
-            for experiment, quantity, fields in _JUDGED
-            if layer or not experiment.layer
-            for rival in self.choices(backend, dtype, experiment, quantity)
-            if rival.fields <= fields
-        ]
-
-    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
-        """What `make` gives, made once for all claims that ask by this key; raises again what it raised."""
-        if key not in self._made:
-            try:
-                self._made[key] = make()
-            except (NotOffered, Crashed) as error:
-                self._made[key] = error
-        made = self._made[key]
-        if isinstance(made, NotOffered | Crashed):
-            raise made
-        return cast(_Made, made)
-
-    def turn_to(self, backend: Backend, dtype: str) -> None:
-        """Let go of the traces of other backends and dtypes: the checks of a run come one target after another."""
-        if (target := (backend.spec, dtype)) != self._target:
-            self.forget_traces()
-            self._target = target
-
-    def forget_traces(self) -> None:
-        """Let go of all traces."""
-        self._traces.clear()
-        self._explained.clear()
-        observed.forget()
-
-    def forget(self) -> None:
-        """Let go of all traces and predictions, when memory matters more than time."""
-        self._made.clear()
-        self.forget_traces()
-        stacks.forget()
-
-
-class Rerun(Mapping[str, NDArray[Any]]):
-    """The trace of a large case, made anew where it is looked at: many do not fit into memory."""
-
-    def __init__(self, backend: Backend, experiment: Experiment, case: Case) -> None:
-        self._observe = partial(experiment.observe, backend, case)
-
-    def _trace(self) -> Trace:
-        if Rerun._last is None or Rerun._last[0] is not self:
-            Rerun._last = None  # make room first
-            Rerun._last = (self, self._observe())
-        return Rerun._last[1]
-
-    _last: "ClassVar[tuple[Rerun, Trace] | None]" = None
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._trace()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._trace())
-
-    def __len__(self) -> int:
-        return len(self._trace())
-
-
-def _kept(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
-    """One experiment on one case, with a trace that may be kept."""
-    outcome = observe(backend, experiment, case)
-    if isinstance(outcome, Observation) and case.elements > KEPT:
-        return Observation(case, Rerun(backend, experiment, case))
-    return outcome
-
-
-def observe(backend: Backend, experiment: Experiment, case: Case) -> Observation | Failed | NotOffered:
-    """One experiment on one case."""
-    try:
-        return Observation(case, experiment.observe(backend, case))
-    except NotOffered as error:
-        return error
-    except Crashed as error:
-        return Failed(case, error)
+__all__ = ["Check", "Laboratory", "Question", "Replay", "on"]
 
 
 class Replay(NamedTuple):
@@ -230,50 +38,6 @@ class Replay(NamedTuple):
     experiment: Experiment | None = None
     """The experiment, where the claim is about a formula."""
 
-
-_OF_Y = frozenset({"axes", "training_statistics", "ddof", "eps_rule", "centered", "scaled", "affine"})
-_OF_STATE = frozenset({"update", "extremes", "tracked_variance", "tracked_of"})
-_JUDGED = (
-    (TRAIN, "y", _OF_Y),
-    (TRAIN, "running_mean", _OF_STATE),
-    (TRAIN, "running_var", _OF_STATE),
-    (EVALUATE, "y", frozenset({"evaluation_statistics", "folded"})),
-    (LAYER, "running_mean", frozenset({"update"})),
-    (LAYER, "running_var", frozenset({"update", "tracked_variance"})),
-)
-"""The quantities on which the claims about these fields of Rules are judged."""
-
-_BEFORE = {
-    **{(TRAIN_GRADIENTS.name, name): (TRAIN, "y") for name in ("dx", "dweight", "dbias")},
-    **{(EVALUATE_GRADIENTS.name, name): (EVALUATE, "y") for name in ("dx", "dweight", "dbias")},
-    **{(LAYER.name, name): (TRAIN, name) for name in ("y", *STATE)},
-    (LAYER.name, "evaluation"): (EVALUATE, "y"),
-}
-"""The experiment and quantity whose explanation is likely to explain another."""
-
-_TRAINING, _STATE_OF = ((TRAIN, "y"),), tuple((TRAIN, name) for name in STATE)
-_ROOTS = {
-    MOMENTS.name: _TRAINING,
-    COUPLING.name: _TRAINING,
-    REGROUPED.name: ((EVALUATE, "y"),),
-    REPEATED.name: _STATE_OF,
-    EVERY_BATCH.name: (*_TRAINING, *_STATE_OF),
-    CUMULATIVE.name: tuple((LAYER, name) for name in STATE),
-    FRESH.name: ((LAYER, "evaluation"),),
-}
-"""For an experiment made of several calls: what its results follow from."""
-
-_HOMES = {
-    **{(TRAIN.name, name): "precision.within-bound" for name in ("y", *STATE)},
-    (EVALUATE.name, "y"): "precision.within-bound",
-    **{
-        (experiment.name, name): "precision.within-bound"
-        for experiment in (TRAIN_GRADIENTS, EVALUATE_GRADIENTS)
-        for name in ("dx", "dweight", "dbias")
-    },
-    **{(LAYER.name, name): "layer.follows-operation" for name in ("y", *STATE, "evaluation")},
-}
-"""The claim that fails where a quantity follows no known formula; the claims on single choices leave it to that one."""
 
 Refutation = Callable[[Backend, Case], str]
 """A property of one case: "" if it holds, else the mistake, by name or in words. May raise NotOffered or Crashed."""
@@ -288,6 +52,11 @@ class Check:
         self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=reason) if reason else None
         self.replay: Replay | None = None
 
+    @cached_property
+    def known(self) -> Known:
+        """What explains each quantity of the backend."""
+        return known(self.laboratory, self.backend, self.dtype)
+
     def formula(self, *questions: Question, alone: bool = False, right_where: Callable[[], str] = str) -> None:
         """Decide between the claim's formula and its rivals. Operation and layer are judged apart; the worse counts.
 
@@ -298,17 +67,8 @@ class Check:
 
         def judge(evidence: Sequence[Evidence]) -> Verdict:
             layer = any(part.experiment.layer for part in evidence)
-            roots = [root for part in evidence for root in _roots(part)]
-            return judge_formula(
-                self.claim,
-                self.dtype,
-                evidence,
-                self._in_context(evidence),
-                tuple if alone else partial(self.laboratory.established, self.backend, self.dtype, layer=layer),
-                partial(self._found, roots),
-                partial(self._home, roots),
-                str if layer else right_where,  # a layer's results are another claim's where nothing explains them
-            )
+            right = str if layer else right_where  # a layer's results are another claim's where nothing explains them
+            return FormulaJudge(self.claim, evidence, self.known, alone, right).verdict()
 
         parts: list[Verdict] = []
         replays: list[Replay | None] = []
@@ -341,51 +101,33 @@ class Check:
         """
         by_quantity = [q._replace(quantities=(quantity,)) for q in questions for quantity in q.quantities]
         self.verdict = self._judged(
-            by_quantity, lambda evidence: judge_grade(self.claim, self.dtype, evidence, accepted), by_its_rules=True
+            by_quantity, lambda evidence: judge_grade(self.claim, evidence, self.known, accepted), by_its_rules=True
         )
-
-    def _found(self, roots: Sequence[tuple[Experiment, str]]) -> list[tuple[Rival, ...]]:
-        """The combinations of rivals that explain what the evidence follows from, each alone and all together."""
-        found = [self.laboratory.choices(self.backend, self.dtype, *root) for root in roots]
-        together = {rival.change: rival for rivals in found for rival in rivals}
-        return list(dict.fromkeys(rivals for rivals in (*found, tuple(together.values())) if rivals))
-
-    def _home(self, roots: Sequence[tuple[Experiment, str]]) -> str:
-        """The claim that fails for what the evidence follows from, if no formula explains it."""
-        operation = [_BEFORE[e.name, q] for e, q in roots if e.layer and (e.name, q) in _BEFORE]
-        for experiment, quantity in (*operation, *roots):
-            there = _HOMES.get((experiment.name, quantity), "")
-            if there in ("", self.claim.id):
-                continue
-            if self.laboratory.explanation(self.backend, self.dtype, experiment, quantity) is None:
-                return there
-        return ""
-
-    def _in_context(self, evidence: Sequence[Evidence]) -> list[Evidence]:
-        """The evidence beside the choices found where its questions point to; nothing where they are the article's."""
-        if not all(part.follows for part in evidence):
-            return []
-        beside = [self.laboratory.choices(self.backend, self.dtype, *part.follows) for part in evidence if part.follows]
-        if not any(beside):
-            return []
-        # A layer may do whatever its operation does: the claims on that say what they think of it.
-        excuses = self.laboratory.established(self.backend, self.dtype, layer=False)
-        of_layer = all(part.experiment.layer for part in evidence)
-        if not of_layer and not all(rival in excuses for choices in beside for rival in choices):
-            return []
-        return [replace(part, beside=choices) for part, choices in zip(evidence, beside, strict=True)]
 
     def rules(self, experiment: Experiment, quantity: str) -> Rules:
         """The rules by which the backend arrives at a quantity; the article's where nothing explains it."""
         return reduce(lambda rules, rival: rival.rules(rules), self._choices(experiment, quantity), ARTICLE)
 
-    def _choices(self, experiment: Experiment, quantity: str) -> tuple[Rival, ...]:
-        return self.laboratory.choices(self.backend, self.dtype, experiment, quantity, self.claim.fields)
+    def _choices(self, experiment: Experiment, quantity: str) -> Choices:
+        return self.known.choices(experiment, quantity, self.claim.fields)
 
-    def holds(self, pool: Pool, refutation: Refutation, *, refusable: bool = False) -> None:
-        """Decide whether a property holds on every case of a pool."""
-        known = [rival.name for rival in self.claim.rivals]
+    def holds(
+        self, pool: Pool, refutation: Refutation, *, refusable: bool = False, about: Sequence[Shown] = ()
+    ) -> None:
+        """Decide whether a property holds on every case of a pool.
+
+        `about` are the quantities whose explanation the property goes by: where nothing explains one of them, the
+        property cannot be told.
+        """
+        names = [rival.name for rival in self.claim.rivals]
         tried, why = 0, ""
+        crashed: list[Failed] = []
+        right: list[Case] = []
+        unexplained = next((shown for shown in about if self.known.explanation(*shown) is None), None)
+        if unexplained is not None:
+            words = cannot_be_told(OWNER[unexplained[0].name, unexplained[1]])
+            self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=words)
+            return
         for case in pools.draw(pool, self.dtype, self.laboratory.profile, self.laboratory.seed):
             try:
                 mistake = refutation(self.backend, case)
@@ -397,14 +139,16 @@ class Check:
                     why = f"refuses: {error}"
                     tried += 1
                     continue
-                self.verdict = _crashed(Failed(case, error), tried)
-                self.replay = Replay(refutation, case)
-                return
+                crashed.append(Failed(case, error))
+                if isinstance(error, Hung) or len(crashed) == MOST_CRASHES:
+                    break
+                continue
             tried += 1
+            right.append(case)
             if mistake:
                 self.replay = Replay(refutation, case)
                 name, _, words = mistake.partition(": ")
-                kind = Kind.DEVIATES if name in known else Kind.FAILS
+                kind = Kind.DEVIATES if name in names else Kind.FAILS
                 self.verdict = Verdict(
                     kind=kind,
                     rival=name if kind == Kind.DEVIATES else "",
@@ -412,10 +156,15 @@ class Check:
                     cases=tried,
                     counterexample=Counterexample(case=repr(case)),
                 )
-                return
-        found = "refuses" if why.startswith("refuses") else ""
-        kind = Kind.CONFORMS if tried else Kind.NOT_OFFERED
-        self.verdict = Verdict(kind=kind, words=why or "holds on all cases", found=found, cases=tried)
+                break
+        else:
+            found = "refuses" if why.startswith("refuses") else ""
+            kind = Kind.CONFORMS if tried else Kind.NOT_OFFERED
+            self.verdict = Verdict(kind=kind, words=why or "holds on all cases", found=found, cases=tried)
+        if crashed:
+            gravest = _gravest(crashed)
+            self.replay = Replay(refutation, gravest.case)
+            self.verdict = _crashed(crashed, right, self.verdict if tried else None)
 
     def value(
         self, expected: float, find: Callable[[Backend], tuple[float, float]], of: tuple[Experiment, str]
@@ -427,9 +176,8 @@ class Check:
         """
         try:
             found, reach = find(self.backend)
-            if self.laboratory.explanation(self.backend, self.dtype, *of) is None:
-                there = _HOMES[of[0].name, of[1]]
-                words = f"cannot be read out of results that follow no known formula: see {there}"
+            if self.known.explanation(*of) is None:
+                words = f"cannot be read out of results that follow no known formula: see {OWNER[of[0].name, of[1]]}"
                 self.verdict = Verdict(kind=Kind.INCONCLUSIVE, words=words)
                 return
         except NotOffered as error:
@@ -495,6 +243,7 @@ class Check:
     ) -> Verdict:
         """Gather the evidence; stop at a crash; judge what remains; show the simplest case that fails."""
         evidence, refusals, absent = [], "", ""
+        crashed: list[tuple[Question, Failed]] = []
         for question in questions:
             seen: list[Observation] = []
             for outcome in self.laboratory.traces(self.backend, self.dtype, question):
@@ -505,15 +254,18 @@ class Check:
                 elif question.refusable and outcome.error.refusal:
                     refusals = str(outcome.error)
                 else:
-                    self.replay = Replay(question.experiment.observe, outcome.case, question.experiment)
-                    return _crashed(outcome, len(seen))
+                    crashed.append((question, outcome))
             beside = self._choices(question.experiment, question.quantities[0]) if by_its_rules else ()
             found = Evidence(question.experiment, question.quantities, tuple(seen), beside, question.follows)
             evidence.append(found)
+        if crashed and not any(part.observations for part in evidence):
+            return self._of_crashes(crashed, evidence, None)
         try:
             verdict = judge(evidence)
         except Crashed as error:  # a large case is run again where it is looked at, and this time it failed
             return Verdict(kind=Kind.CRASHED, words=str(error))
+        if crashed:
+            return self._of_crashes(crashed, evidence, verdict)
         if verdict.kind == Kind.NOT_OFFERED:
             return replace(verdict, words=refusals or absent or verdict.words)
         refused = self._refused(questions, evidence) if refusals and verdict.left else set()
@@ -522,6 +274,16 @@ class Check:
         if verdict.kind in (Kind.DEVIATES, Kind.FAILS):
             return replace(verdict, counterexample=self._simplest(questions, evidence))
         return verdict
+
+    def _of_crashes(
+        self, crashed: Sequence[tuple[Question, Failed]], evidence: Sequence[Evidence], others: Verdict | None
+    ) -> Verdict:
+        """The verdict where some calls crashed: `others` is the one on all other cases."""
+        gravest = _gravest([failed for _, failed in crashed])
+        experiment = next(question.experiment for question, failed in crashed if failed is gravest)
+        self.replay = Replay(experiment.observe, gravest.case, experiment)
+        seen = [observation.case for part in evidence for observation in part.observations]
+        return _crashed([failed for _, failed in crashed], seen, others)
 
     def _refused(self, questions: Sequence[Question], evidence: Sequence[Evidence]) -> set[str]:
         """Rivals that only input which the backend refused could have told apart."""
@@ -574,17 +336,29 @@ class Check:
         return None
 
 
-def _roots(part: Evidence) -> tuple[tuple[Experiment, str], ...]:
-    """The experiments and quantities from which the results of this evidence follow."""
-    return _ROOTS.get(part.experiment.name, tuple((part.experiment, quantity) for quantity in part.quantities))
+MOST_CRASHES = 8
+"""After so many crashes a property is given up: each may cost the start of a process."""
 
 
-def _crashed(failed: Failed, before: int) -> Verdict:
+def _gravest(crashed: Sequence[Failed]) -> Failed:
+    """One that hung, if any did; then the smallest."""
+    return min(crashed, key=lambda failed: (not isinstance(failed.error, Hung), failed.case.elements))
+
+
+def _crashed(crashed: Sequence[Failed], seen: Sequence[Case], others: Verdict | None) -> Verdict:
+    """The smallest case that crashed, what those that did have in common, and what all others show."""
+    gravest = _gravest(crashed)
+    wrong = list(dict.fromkeys(failed.case for failed in crashed))
+    told = in_common(wrong, [case for case in dict.fromkeys(seen) if case not in set(wrong)])
+    words = str(gravest.error) + (f"; so does just what has {told}" if told else "")
+    if others is not None:
+        words += f"; the other cases: {others.words}"
     return Verdict(
-        kind=_kind(failed.error),
-        words=str(failed.error),
-        cases=before + 1,
-        counterexample=Counterexample(case=repr(failed.case)),
+        kind=_kind(gravest.error),
+        words=words,
+        cases=len(crashed) + len(seen),
+        worst=others.worst if others else {},
+        counterexample=Counterexample(case=repr(gravest.case)),
     )
 
 

@@ -49,11 +49,8 @@ class Compared(Protocol):
     def values(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[Array]:
         """What is predicted of these quantities."""
 
-    def ratios(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[Array]:
-        """Error over bound of their elements; NaN is undecided."""
-
-    def seen(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[Array]:
-        """What was seen of them, in the same order."""
+    def elements(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[tuple[Array, Array]]:
+        """For each of their results what was seen, and error over bound; NaN is undecided."""
 
 
 @kept_by_size(20_000)
@@ -113,15 +110,11 @@ class Alone:
         """As `Compared` says."""
         return [expected.value for _, expected in self._told(quantities, rules, arithmetic)]
 
-    def ratios(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[Array]:
+    def elements(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[tuple[Array, Array]]:
         """As `Compared` says."""
-        trace = self.observations[0].trace
-        return [ratios(trace[name], expected) for name, expected in self._told(quantities, rules, arithmetic)]
-
-    def seen(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[Array]:
-        """As `Compared` says."""
-        trace = self.observations[0].trace
-        return [trace[name].astype(np.float64) for name, _ in self._told(quantities, rules, arithmetic)]
+        told = self._told(quantities, rules, arithmetic)
+        seen = [(self.observations[0].trace[name].astype(np.float64), expected) for name, expected in told]
+        return [(got, ratios(got, expected)) for got, expected in seen]
 
 
 class Together:
@@ -162,13 +155,9 @@ class Together:
         told = self.problem.predict(rules, arithmetic)
         return [told[result].value for result in self._results(quantities)]
 
-    def ratios(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[Array]:
+    def elements(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[tuple[Array, Array]]:
         """As `Compared` says."""
-        return [self.ratio(result, rules, arithmetic) for result in self._results(quantities)]
-
-    def seen(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[Array]:
-        """As `Compared` says."""
-        return [self.got(result) for result in self._results(quantities)]
+        return [(self.got(name), self.ratio(name, rules, arithmetic)) for name in self._results(quantities)]
 
     def _compared(self, result: str, rules: Rules, arithmetic: Arithmetic) -> Mismatch:
         ratio = self.ratio(result, rules, arithmetic)

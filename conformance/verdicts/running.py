@@ -7,7 +7,8 @@ from pathlib import Path
 
 from normspec.conformance.claims.claims import CLAIMS
 from normspec.conformance.trials.adapters import Backend
-from normspec.conformance.verdicts.checking import Check, Laboratory
+from normspec.conformance.verdicts.checking import Check
+from normspec.conformance.verdicts.laboratory import Laboratory
 from normspec.conformance.verdicts.verdicts import Verdict
 
 TEST_FILES = sorted(Path(__file__).parents[1].glob("test_*.py"))

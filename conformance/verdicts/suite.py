@@ -12,7 +12,7 @@ from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES, Profile
 from normspec.conformance.claims.claims import CLAIMS
 from normspec.conformance.trials.adapters import Backend, BadAdapter, Unavailable, missing, open_backend, usual
 from normspec.conformance.trials.isolation import TRUSTED, Isolated, Limits
-from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.laboratory import Laboratory
 
 
 class UsageProblem(Exception):

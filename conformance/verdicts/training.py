@@ -28,7 +28,7 @@ from normspec.conformance.predictions import prediction
 from normspec.conformance.predictions.prediction import Expected
 from normspec.conformance.trials.adapters import Backend, NotOffered, call
 from normspec.conformance.trials.experiments import offered
-from normspec.conformance.verdicts.checking import Laboratory
+from normspec.conformance.verdicts.laboratory import Laboratory
 from normspec.conformance.verdicts.verdicts import Kind, Verdict
 from normspec.reference import ARTICLE
 

@@ -15,8 +15,8 @@ from normspec.conformance.cases.arithmetic import GRADES
 from normspec.conformance.cases.cases import inputs
 from normspec.conformance.trials.adapters import open_backend
 from normspec.conformance.trials.experiments import EVALUATE, TRAIN, TRAIN_GRADIENTS
-from normspec.conformance.verdicts.checking import observe
-from normspec.conformance.verdicts.judging import Evidence, agreement
+from normspec.conformance.verdicts.evidence import Evidence, agreement
+from normspec.conformance.verdicts.laboratory import observe
 
 CASES = 1000
 ARITHMETIC = GRADES["float32"][0]
