@@ -109,7 +109,7 @@ def of_running(
     old: Array, batch: Array, batch_error: Array, new: Array, momentum: Count, arithmetic: Arithmetic, carried: Array
 ) -> Array:
     """For (1 - momentum) * old + momentum * batch, where `old` is itself off by `carried`."""
-    inner = abs(1 - momentum) * carried + abs(momentum) * batch_error
+    inner = np.abs(1 - momentum) * carried + np.abs(momentum) * batch_error
     # |batch| is not weighed by momentum: an implementation may hold 1 - momentum rounded.
     inner = inner + 3 * steps(arithmetic) * (abs(old) + abs(batch) + batch_error) + arithmetic.inner.tiny
     return stored(new, inner, arithmetic.kept)

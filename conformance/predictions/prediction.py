@@ -55,10 +55,20 @@ def train(
     """y, running_mean and running_var after one training step; `carried` bounds the error of the given state."""
     x, weight, bias, old_mean, old_var, _ = given
     places, state = places or Whole(x.shape, weight.shape), (old_mean, old_var)
-    before = {"previous": previous, "places_before": places_before}
     y, new_mean, new_var = reference.train(
-        x, weight, bias, *state, momentum=momentum, eps=eps, rules=rules, step=step, places=places, **before
-    )  # type: ignore[arg-type]
+        x,
+        weight,
+        bias,
+        old_mean,
+        old_var,
+        momentum=momentum,
+        eps=eps,
+        rules=rules,
+        step=step,
+        previous=previous,
+        places=places,
+        places_before=places_before,
+    )
     stats, groups = reference.statistics(x, rules, places), groups_of(x, rules, places)
     error = bounds.of_statistics(x, stats, groups, rules, arithmetic)
     if rules.training_statistics == "batch":

@@ -433,7 +433,8 @@ def _predict_layer(
 
 def _layer_parts(case: Case, trace: Trace, momentum: float | None) -> Sequence[Part]:
     """Every step and every evaluation of a layer, each from the state that was observed before it."""
-    seen, last, parts = batches(case), case.steps + 1, []
+    seen, last = batches(case), case.steps + 1
+    parts: list[Part] = []
 
     def part(kind: str, x: Array, at: str, to: str, step: int, previous: Part | None = None) -> Part:
         state = {name: trace[f"{name}{at}"].astype(np.float64) for name in STATE}

@@ -90,7 +90,8 @@ def agreement(
 
 def missed(part: Evidence, arithmetic: Arithmetic) -> set[Observation]:
     """The observations that the article's formula misses."""
-    rules, found = part.rules(), set()
+    rules = part.rules()
+    found: set[Observation] = set()
     for stack in part.compared:
         for quantity in part.quantities:
             if (seen := stack.mismatch(quantity, rules, arithmetic)) is not None:

@@ -41,7 +41,9 @@ class Mismatch(NamedTuple):
 class Compared(Protocol):
     """Some observations of one experiment."""
 
-    observations: Sequence[Observation]
+    @property
+    def observations(self) -> Sequence[Observation]:
+        """What is compared."""
 
     def mismatch(self, quantity: str, rules: Rules, arithmetic: Arithmetic) -> Mismatch | None:
         """Error over bound of a quantity; None where these observations have no such quantity."""
