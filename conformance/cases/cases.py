@@ -1,7 +1,9 @@
 """Cases: a few numbers that print as one line, and from which the arrays follow, the same on every machine."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +76,8 @@ class Inputs(NamedTuple):
 
 
 def inputs(case: Case) -> Inputs:
-    """The arrays that follow from a case: x and dy of its shape, the others (C,)."""
-    random = np.random.RandomState(case.seed)  # its stream is frozen for good, unlike that of newer generators
-    if case.data.startswith("every batch"):
-        made = _every_batch(case, random)
-    else:
-        made = _exact(case, random) if case.data.startswith("exact") else _general(case, random)
-    x, weight, bias, mean, var, dy = made
+    """The arrays that follow from a case: x and dy of its shape, the others (C,). They may be written to."""
+    x, weight, bias, mean, var, dy = _made(case)
     if case.parameters == "unit":
         weight, bias = np.ones_like(weight), np.zeros_like(bias)
     if case.parameters == "undo":
@@ -89,14 +86,51 @@ def inputs(case: Case) -> Inputs:
     if case.data == "overlapping":
         x = np.broadcast_to(x[:1], x.shape)
     small = parameter_dtype(case.dtype)
-    weight, bias, mean, var = (rounded(a, small) for a in (weight, bias, mean, var))
-    return Inputs(rounded(x, case.dtype), weight, bias, mean, var, rounded(dy, case.dtype))
+    of_channels = (rounded(a, small) for a in (weight, bias, mean, var))
+    return Inputs(rounded(x, case.dtype), *of_channels, rounded(dy, case.dtype))
 
 
 def rounded(values: Array, dtype: str) -> Array:
-    """float64 values, rounded to `dtype`."""
-    with np.errstate(over="ignore"):
-        return values.astype(numpy_dtype(dtype)).astype(np.float64)
+    """float64 values, rounded to `dtype`, as a new array."""
+    return values.copy() if dtype == "float64" else _rounded(values, dtype)
+
+
+@np.errstate(over="ignore")
+def _rounded(values: Array, dtype: str) -> Array:
+    return values.astype(numpy_dtype(dtype)).astype(np.float64)
+
+
+_SMALL = 2**12
+"""Elements of the largest case whose arrays are kept before rounding: all dtypes share them, and several pools."""
+
+
+def _made(case: Case) -> tuple[Array, ...]:
+    """The arrays before they are rounded, not to be written to."""
+    key = case.shape, case.data, case.seed, case.location, case.scale
+    return _kept(*key) if case.elements <= _SMALL else _drawn(*key)
+
+
+@lru_cache(maxsize=8192)
+def _kept(shape: tuple[int, ...], data: str, seed: int, location: float, scale: float) -> tuple[Array, ...]:
+    return _drawn(shape, data, seed, location, scale)
+
+
+def _drawn(shape: tuple[int, ...], data: str, seed: int, location: float, scale: float) -> tuple[Array, ...]:
+    case = Case(dtype="float64", shape=shape, data=data, seed=seed, location=location, scale=scale)
+    _RANDOM.seed(seed)  # making a new one takes longer than all that is drawn from it
+    if data.startswith("every batch"):
+        return _every_batch(case, _RANDOM)
+    return _exact(case, _RANDOM) if data.startswith("exact") else _general(case, _RANDOM)
+
+
+_RANDOM = np.random.RandomState(0)
+"""The stream of a RandomState is frozen for good, unlike that of newer generators; seeded anew for each case."""
+
+
+def _one_of(values: Sequence[float], random: np.random.RandomState, shape: int | tuple[int, ...]) -> Array:
+    """Some of the values, each as likely as any other."""
+    picked: Array = np.array(values)[(random.random_sample(shape) * len(values)).astype(np.intp)]
+    return picked
 
 
 # -- exact data: small integers times a power of two ------------------------------------------------------------------
@@ -122,18 +156,19 @@ def _block(spread: int, size: int) -> list[int]:
 def _exact(case: Case, random: np.random.RandomState) -> tuple[Array, ...]:
     """x = scale * (offset + pattern): mean and m-variance are exact, and where eps fits so is the root."""
     channels, scale = case.shape[1], case.scale
-    pattern = np.array(_block(int(case.data.split()[1]), case.size))
-    rows = np.stack([random.permutation(pattern) for _ in range(channels)]).astype(np.float64)
-    rows *= np.resize(random.permutation([1, -1, 2]), channels)[:, None]
-    rows += random.randint(1, 5, channels)[:, None] * random.choice([-1, 1], channels)[:, None]
+    pattern = np.array(_block(int(case.data.split()[1]), case.size), np.float64)
+    rows = pattern[random.random_sample((channels, case.size)).argsort(axis=1, kind="stable")]
+    factors = np.array([1.0, -1.0, 2.0])[random.random_sample(3).argsort()]
+    rows *= np.resize(factors, channels)[:, None]
+    rows += _one_of((-4, -3, -2, -1, 1, 2, 3, 4), random, channels)[:, None]
     x = _from_rows(rows * scale, case.shape)
-    weight = random.choice([0.5, 2.0, -1.5, 3.0, -0.5], channels)
-    bias = random.choice([0.75, -1.0, 1.25, -2.0], channels)
+    weight = _one_of((0.5, 2.0, -1.5, 3.0, -0.5), random, channels)
+    bias = _one_of((0.75, -1.0, 1.25, -2.0), random, channels)
     if channels > 1:
-        weight[random.randint(channels)] = 0.0
-    mean = scale * random.choice([-6.0, -3.0, 5.0, 7.0], channels)
-    var = scale**2 * random.choice([0.25, 0.5, 16.0, 32.0], channels)
-    dy = random.choice([-2.0, -1.0, 0.0, 1.0, 3.0], case.shape)
+        weight[int(random.random_sample() * channels)] = 0.0
+    mean = scale * _one_of((-6.0, -3.0, 5.0, 7.0), random, channels)
+    var = scale**2 * _one_of((0.25, 0.5, 16.0, 32.0), random, channels)
+    dy = _one_of((-2.0, -1.0, 0.0, 1.0, 3.0), random, case.shape)
     dy.flat[0] = 2.0 if dy.flat[-1] != 2.0 else 1.0
     return x, weight, bias, mean, var, dy
 
@@ -152,7 +187,7 @@ def _every_batch(case: Case, random: np.random.RandomState) -> tuple[Array, ...]
     values, (size, channels) = population(case), case.shape
     x = values[np.indices([len(values)] * size).reshape(size, channels)]
     none = np.zeros(channels)
-    return x, none + 1, none, none, none, random.choice([-1.0, 1.0, 3.0], case.shape)
+    return x, none + 1, none, none, none, _one_of((-1.0, 1.0, 3.0), random, case.shape)
 
 
 # -- general data -----------------------------------------------------------------------------------------------------
@@ -183,7 +218,7 @@ def _pattern(data: str, random: np.random.RandomState, rows: tuple[int, int]) ->
     if data == "uniform":
         return (random.random_sample(rows) - 0.5) * math.sqrt(12.0)
     if data == "two values":
-        return random.choice([-1.0, 1.0], rows)
+        return _one_of((-1.0, 1.0), random, rows)
     if data == "alternating":
         return np.broadcast_to(np.where(np.arange(rows[1]) % 2, 1.0, -1.0), rows) * (1 + 0.01 * values)
     if data == "sorted":
@@ -209,15 +244,15 @@ def _pattern(data: str, random: np.random.RandomState, rows: tuple[int, int]) ->
 
 def _general(case: Case, random: np.random.RandomState) -> tuple[Array, ...]:
     channels = case.shape[1]
-    factor = random.choice([1.0, 0.5, 2.0], channels)
-    sign = random.choice([-1.0, 1.0], channels)
+    factor = _one_of((1.0, 0.5, 2.0), random, channels)
+    sign = _one_of((-1.0, 1.0), random, channels)
     rows = _pattern(case.data, random, (channels, case.size))
     x = _from_rows((case.location * sign + case.scale * rows.T).T * factor[:, None], case.shape)
     weight, bias = _bell(random, (channels,)), _bell(random, (channels,))
     # Old state a few deviations and factors away from the batch's, so that both show in what is mixed.
     spread = max(case.scale, 1e-30)
     mean = (case.location + spread * (1 + random.random_sample(channels))) * factor
-    var = (spread * factor) ** 2 * random.choice([0.2, 0.5, 3.0, 8.0], channels)
+    var = (spread * factor) ** 2 * _one_of((0.2, 0.5, 3.0, 8.0), random, channels)
     dy = _bell(random, case.shape) + 0.5
     return x, weight, bias, mean, var, dy
 

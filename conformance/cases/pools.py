@@ -1,4 +1,4 @@
-"""Pools of cases, drawn once and shared by all claims and backends. Hypothesis draws them, and shrinks what fails.
+"""Pools of cases, drawn once and shared by all claims and backends. Hypothesis shrinks what fails.
 
 Convention pools hold exact data: small integers times a power of two whose mean, variance and (with the eps that goes
 with them) root are exact in every dtype, so that rounding hides no rival. Accuracy pools hold plain and hostile data.
@@ -6,16 +6,13 @@ The two are never mixed in one pool. A backend that compiles for each shape meet
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
-import hypothesis
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.errors import Flaky
+import numpy as np
 
 from normspec.conformance.cases.arithmetic import FORMATS
 from normspec.conformance.cases.cases import GENERAL, LAYOUTS, Case, exact_spreads
@@ -64,36 +61,64 @@ class Pool:
 
 @lru_cache(maxsize=256)
 def draw(pool: Pool, dtype: str, profile: Profile, seed: int) -> tuple[Case, ...]:
-    """The cases of a pool: the same for the same arguments, on every machine with the same Hypothesis."""
+    """The cases of a pool: the same for the same arguments, on every machine.
+
+    Those of `always`, then the simplest one, then cases built from random bytes. The bytes are the same for all dtypes
+    and pools, which so share arrays.
+    """
     if pool.listed is not None:
         return tuple(pool.listed(dtype, profile))
-    always = list(pool.always(dtype))
-    wanted = max(4, round(profile.cases * pool.share))
+    assert pool.build is not None, f"the pool {pool.name} has no cases"
+    always = pool.always(dtype)
     cases: dict[Case, None] = dict.fromkeys(always)
-
-    @hypothesis.seed(seed)
-    @_settings(max(wanted - len(always), 4), Phase.generate)
-    @hypothesis.given(_made(pool, dtype))
-    def collect(case: Case) -> None:
-        cases[case] = None
-
-    collect()
+    wanted = max(round(profile.cases * pool.share) - len(always), 4)
+    for raw in (bytes(BYTES), *_raw(seed, 2 * wanted)):
+        if len(cases) == len(always) + wanted:
+            break
+        cases[pool.build(Pick(raw), dtype)] = None
     return tuple(cases)
+
+
+@lru_cache(maxsize=4)
+def _random(seed: int) -> bytes:
+    return np.random.RandomState(seed % 2**32).bytes(2048 * BYTES)
+
+
+def _raw(seed: int, count: int) -> Iterator[bytes]:
+    """The random bytes of so many cases."""
+    block = _random(seed)
+    for i in range(count):
+        yield block[i * BYTES : (i + 1) * BYTES]
 
 
 def shrink(pool: Pool, dtype: str, first: Case, fails: Callable[[Case], bool], seed: int) -> Case:
     """The simplest case that Hypothesis finds to fail as `first` does; `first` itself where it finds none."""
     if pool.listed is not None:
         return first
+    import hypothesis  # a second, and only needed where something fails
+    from hypothesis import HealthCheck, Phase
+    from hypothesis import strategies as st
+    from hypothesis.errors import Flaky
+
+    build = pool.build
+    assert build is not None, f"the pool {pool.name} has no cases"
     budget = iter(range(400))  # shrinking is for people: a few seconds, not minutes
     best = first
 
     @hypothesis.seed(seed)
-    @_settings(150, Phase.generate, Phase.shrink)
-    @hypothesis.given(_made(pool, dtype))
-    def search(case: Case) -> None:
+    @hypothesis.settings(
+        max_examples=150,
+        phases=(Phase.generate, Phase.shrink),
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+    @hypothesis.given(st.binary(min_size=BYTES, max_size=BYTES))
+    def search(raw: bytes) -> None:
         nonlocal best
-        if next(budget, None) is not None and fails(case):
+        if next(budget, None) is not None and fails(case := build(Pick(raw), dtype)):
             best = case
             raise AssertionError
 
@@ -102,28 +127,12 @@ def shrink(pool: Pool, dtype: str, first: Case, fails: Callable[[Case], bool], s
     return best
 
 
-def _settings(examples: int, *phases: Phase) -> settings:
-    return settings(
-        max_examples=examples,
-        phases=phases,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-        verbosity=hypothesis.Verbosity.quiet,
-    )
-
-
 Value = TypeVar("Value")
 BYTES = 21
 
 
 class Pick:
-    """Picks values for the fields of a case, by one or two random bytes each; of zeros, the first value.
-
-    Hypothesis takes integers, floats and texts also from the constants in whatever modules are loaded, so that cases
-    would change with the code around them. No module has byte strings of this length.
-    """
+    """Picks values for the fields of a case, by one or two random bytes each; of zeros, the first value."""
 
     def __init__(self, raw: bytes) -> None:
         self._bytes = iter(raw)
@@ -134,12 +143,6 @@ class Pick:
         if len(values) > 256:
             index = 256 * index + next(self._bytes)
         return values[index % len(values)]
-
-
-def _made(pool: Pool, dtype: str) -> st.SearchStrategy[Case]:
-    build = pool.build
-    assert build is not None, f"the pool {pool.name} is listed, not drawn"
-    return st.binary(min_size=BYTES, max_size=BYTES).map(lambda raw: build(Pick(raw), dtype))
 
 
 # -- convention pools -------------------------------------------------------------------------------------------------
