@@ -168,7 +168,7 @@ def update(
     """
     if momentum is None:
         momentum = 1 / step if rules.no_momentum == "average of all" else 0.1
-    if rules.extremes != "as given":
+    elif rules.extremes != "as given":
         momentum = np.where(np.equal(momentum, float(rules.extremes[0])), 0.1, momentum)
     if rules.update == "one step late":
         batch = previous or old

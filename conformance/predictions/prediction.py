@@ -153,7 +153,7 @@ def train_gradients(
 
     d, reach = abs(shown), abs(x) + abs(stats.mean)
     scale, _ = scale_and_shift(weight, bias, places, rules)
-    g = scale * dy
+    g = dy if rules.input_gradient == "weight lost" else scale * dy
     share = center_share(x, rules, places)
     a, plain_mean, q = abs(g), groups.mean(g), groups.mean(g * x_hat)
     g_mean = share * plain_mean
