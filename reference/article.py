@@ -1,33 +1,33 @@
 """Batch normalization as the article states it, in float64: the formulas, and nothing else.
 
-x and dy have the shape (N, C, *spatial), all others have the shape (C,). m = N * prod(spatial) is the number of values
-that a channel has. momentum is the weight of the new value. All functions take anything array-like of real numbers.
+x and dy have the shape (N, C, *spatial), all other arrays have the shape (C,). A channel has m = N * prod(spatial)
+values. momentum is the weight of the new value. Arguments are anything array-like of real numbers.
 
-What is undefined raises ValueError: statistics of no values, a sample variance of one value (unless momentum is 0), and
-squares that overflow float64. NaN and infinity in x are passed on.
+What is undefined raises ValueError: statistics of no values, a sample variance of one value unless momentum is 0, a
+var + eps that is not positive. So do squares that float64 cannot hold. NaN and infinity in x are passed on.
 
-Sources: the article, sections 2 and 3; [1] is Ioffe & Szegedy 2015 (arXiv 1502.03167).
+Sources: sections 2 and 3 of the article; [1] is Ioffe & Szegedy 2015 (arXiv 1502.03167).
 """
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-Mean = Callable[[Array], Array]
-"""The mean over the values of each channel, in a shape that broadcasts against x."""
-_quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")  # infinity and NaN are results here
+Reduce = Callable[[Array], Array]
+"""The mean, or the sum, over the values of each channel. A mean has a shape that broadcasts against x."""
+_quiet = np.errstate(all="ignore")  # infinity and NaN in x are passed on
+
+# -- section 2: a training batch --------------------------------------------------------------------------------------
 
 
-# -- section 2: training ----------------------------------------------------------------------------------------------
-
-
-def statistics(x: Array, mean: Mean) -> tuple[Array, Array, Array]:
+def statistics(x: Array, mean: Reduce) -> tuple[Array, Array, Array]:
     """Mean, variance with divisor m, and x - mean (section 2; [1] algorithm 1, lines 1 and 2).
 
-    The mean as computed is off by a rounding, u |mean|, which would spoil the variance of data far from zero. The mean
-    of x - mean is that rounding. It is added to the mean, and subtracted from x - mean.
+    The first mean is off by a rounding, which would spoil the variance of data far from zero. The mean of x - mean is
+    that rounding: it is added to the mean and taken off x - mean.
     """
     first = mean(x)
     rest = mean(x - first)
@@ -36,51 +36,48 @@ def statistics(x: Array, mean: Mean) -> tuple[Array, Array, Array]:
 
 
 def inverse_root(var: Array, eps: Array | float) -> Array:
-    """1 / sqrt(var + eps) (section 2; [1] algorithm 1, line 3)."""
+    """1 / sqrt(var + eps). Times x - mean it gives x_hat, the normalized x (section 2; [1] algorithm 1, line 3)."""
     return 1 / np.sqrt(var + eps)
 
 
 def affine(x_hat: Array, weight: Array, bias: Array) -> Array:
-    """The output y = weight * x_hat + bias (section 2; [1] algorithm 1, line 4)."""
+    """The output y; weight is gamma, bias is beta (section 2; [1] algorithm 1, line 4)."""
     return x_hat * weight + bias
+
+
+def folded(weight: Array, bias: Array, running_mean: Array, inverse: Array) -> tuple[Array, Array]:
+    """Slope and intercept of evaluation as y = slope * x + intercept (section 2, last formula; [1] algorithm 2, 11)."""
+    return weight * inverse, bias - weight * running_mean * inverse
 
 
 # -- section 3: running statistics ------------------------------------------------------------------------------------
 
 
 def sample_variance(var: Array, m: Array | float) -> Array:
-    """The variance that is tracked: divisor m - 1 instead of m (section 3; [1] algorithm 2, line 10)."""
+    """The variance that is tracked, with divisor m - 1 (section 3; [1] algorithm 2, line 10)."""
     return var * (m / (m - 1))
 
 
 def update(running: Array, batch: Array, momentum: Array | float) -> Array:
-    """The running statistic after one more batch (section 3)."""
+    """The running mean or variance after one more batch (section 3, first formula)."""
     return (1 - momentum) * running + momentum * batch
 
 
-# -- section 2: evaluation as one affine map --------------------------------------------------------------------------
+# -- [1] section 3: gradients of a loss, from dy, its gradient by y ---------------------------------------------------
 
 
-def folded(weight: Array, bias: Array, running_mean: Array, inverse: Array) -> tuple[Array, Array]:
-    """Slope and intercept of y = slope * x + intercept (section 2, last formula; [1] algorithm 2, line 11)."""
-    return weight * inverse, bias - weight * running_mean * inverse
-
-
-# -- [1] section 3: gradients -----------------------------------------------------------------------------------------
-
-
-def input_gradient(g: Array, x_hat: Array, inverse: Array, mean: Mean) -> Array:
-    """dx, with g = weight * dy, through the batch's own mean and variance."""
+def input_gradient(g: Array, x_hat: Array, inverse: Array, mean: Reduce) -> Array:
+    """dx in training, with g = weight * dy: the equations of [1] put together. In evaluation dx is g * inverse."""
     return inverse * (g - mean(g) - x_hat * mean(g * x_hat))
 
 
-def weight_gradient(dy: Array, x_hat: Array, total: Mean) -> Array:
-    """dweight: the sum of dy * x_hat over the values of a channel."""
+def weight_gradient(dy: Array, x_hat: Array, total: Reduce) -> Array:
+    """dweight."""
     return total(dy * x_hat)
 
 
-def bias_gradient(dy: Array, total: Mean) -> Array:
-    """dbias: the sum of dy over the values of a channel."""
+def bias_gradient(dy: Array, total: Reduce) -> Array:
+    """dbias."""
     return total(dy)
 
 
@@ -98,17 +95,19 @@ def train(
     momentum: float,
     eps: float,
 ) -> tuple[Array, Array, Array]:
-    """y, and the new running mean and variance, from one training step (sections 2 and 3)."""
-    x, mean, m = _batch(x)
-    weight, bias, running_mean, running_var = (_channels(a, x) for a in (weight, bias, running_mean, running_var))
+    """y, new running_mean and new running_var of a training step. With momentum 0 the running statistics stay."""
+    x = _data("x", x)
+    weight, bias = _parameters(x, weight=weight, bias=bias)
+    old_mean, old_var = _parameters(x, running_mean=running_mean, running_var=running_var)
+    mean, _, m = _reductions(x)
     batch_mean, batch_var, centered = _checked(x, *statistics(x, mean))
-    y = affine(centered * inverse_root(batch_var, eps), weight, bias)
-    if momentum == 0:  # the state stays, also where the batch has no sample variance
-        return y, running_mean.ravel(), running_var.ravel()
+    y = affine(centered * _checked_root(batch_var, eps), weight, bias)
+    if momentum == 0:
+        return y, old_mean.ravel(), old_var.ravel()
     if m == 1:
-        raise ValueError("each channel has one value; expected two or more, or momentum 0: there is no sample variance")
-    new_mean = update(running_mean, batch_mean, momentum)
-    new_var = update(running_var, sample_variance(batch_var, m), momentum)
+        raise ValueError(f"x has the shape {x.shape}: one value a channel has no sample variance, unless momentum is 0")
+    new_mean = update(old_mean, batch_mean, float(momentum))
+    new_var = update(old_var, sample_variance(batch_var, m), float(momentum))
     return y, new_mean.ravel(), new_var.ravel()
 
 
@@ -116,25 +115,26 @@ def train(
 def evaluate(
     x: ArrayLike, weight: ArrayLike, bias: ArrayLike, running_mean: ArrayLike, running_var: ArrayLike, *, eps: float
 ) -> Array:
-    """y, from the running statistics (section 2; [1] algorithm 2, line 11). Any number of samples and channels."""
-    x = _real(x)
-    weight, bias, running_mean, running_var = (_channels(a, x) for a in (weight, bias, running_mean, running_var))
-    return affine((x - running_mean) * inverse_root(running_var, eps), weight, bias)
+    """y from the running statistics. N may be 0."""
+    x = _data("x", x)
+    weight, bias = _parameters(x, weight=weight, bias=bias)
+    mean, var = _parameters(x, running_mean=running_mean, running_var=running_var)
+    return affine((x - mean) * _checked_root(var, eps), weight, bias)
 
 
 @_quiet
 def train_gradients(
     x: ArrayLike, weight: ArrayLike, bias: ArrayLike, dy: ArrayLike, *, eps: float
 ) -> tuple[Array, Array, Array]:
-    """dx, dweight and dbias of a training step ([1] section 3)."""
-    x, mean, m = _batch(x)
-    weight, dy = _channels(weight, x), _real(dy)
+    """dx, dweight and dbias of a training step: x also moves the batch's own mean and variance."""
+    x = _data("x", x)
+    (weight, _), dy = _parameters(x, weight=weight, bias=bias), _data("dy", dy, like=x)
+    mean, total, _ = _reductions(x)
     _, var, centered = _checked(x, *statistics(x, mean))
-    inverse = inverse_root(var, eps)
+    inverse = _checked_root(var, eps)
     x_hat = centered * inverse
     dx = input_gradient(weight * dy, x_hat, inverse, mean)
-    dweight, dbias = weight_gradient(dy, x_hat, lambda a: mean(a) * m), bias_gradient(dy, lambda a: mean(a) * m)
-    return dx, dweight.ravel(), dbias.ravel()
+    return dx, weight_gradient(dy, x_hat, total), bias_gradient(dy, total)
 
 
 @_quiet
@@ -148,49 +148,70 @@ def evaluate_gradients(
     *,
     eps: float,
 ) -> tuple[Array, Array, Array]:
-    """dx, dweight and dbias of an evaluation, where the statistics are constants."""
-    x, dy = _real(x), _real(dy)
-    weight, running_mean, running_var = (_channels(a, x) for a in (weight, running_mean, running_var))
-    inverse = inverse_root(running_var, eps)
-    axes = (0, *range(2, x.ndim))
-    dweight = weight_gradient(dy, (x - running_mean) * inverse, lambda a: a.sum(axes))
-    return weight * dy * inverse, dweight, bias_gradient(dy, lambda a: a.sum(axes))
+    """dx, dweight and dbias of an evaluation: the running statistics are constants. N may be 0."""
+    x = _data("x", x)
+    (weight, _), dy = _parameters(x, weight=weight, bias=bias), _data("dy", dy, like=x)
+    mean, var = _parameters(x, running_mean=running_mean, running_var=running_var)
+    inverse, (_, total, _) = _checked_root(var, eps), _reductions(x)
+    return weight * dy * inverse, weight_gradient(dy, (x - mean) * inverse, total), bias_gradient(dy, total)
 
 
-# -- arrays -----------------------------------------------------------------------------------------------------------
+# -- arguments, and what is undefined ---------------------------------------------------------------------------------
 
 
-def _real(values: ArrayLike) -> Array:
-    """As float64. Raises TypeError for complex numbers and for what is no number."""
+def _real(name: str, values: ArrayLike) -> Array:
+    """A float64 copy. Raises TypeError for complex numbers and text."""
     array = np.asarray(values)
-    if np.iscomplexobj(array):
-        raise TypeError(f"x or another argument is {array.dtype}; expected real numbers")
+    if array.dtype.kind in "cSU":
+        raise TypeError(f"{name} is of dtype {array.dtype}; expected real numbers")
     return array.astype(np.float64)
 
 
-def _batch(x: ArrayLike) -> tuple[Array, Mean, int]:
-    """x in float64, the mean over the values of a channel, and their number m. Raises ValueError without values."""
-    values = _real(x)
-    if values.ndim < 2:
-        raise ValueError(f"x has the shape {values.shape}; expected (N, C) or (N, C, *spatial)")
-    m = values.size // max(values.shape[1], 1)
-    if values.shape[1] and not m:
-        raise ValueError(f"x has the shape {values.shape}: no values, and so no statistics; expected one value or more")
+def _data(name: str, values: ArrayLike, like: Array | None = None) -> Array:
+    """x; or dy, of x's shape."""
+    array = _real(name, values)
+    if like is not None and array.shape != like.shape:
+        raise ValueError(f"{name} has the shape {array.shape}; expected that of x, {like.shape}")
+    if array.ndim < 2:
+        raise ValueError(f"{name} has the shape {array.shape}; expected (N, C) or (N, C, *spatial)")
+    return array
+
+
+def _parameters(x: Array, **given: ArrayLike) -> list[Array]:
+    """Arrays of shape (C,), in a shape that broadcasts against x."""
+    arrays = [_real(name, values) for name, values in given.items()]
+    for name, array in zip(given, arrays, strict=True):
+        if array.shape != x.shape[1:2]:
+            raise ValueError(f"{name} has the shape {array.shape}; expected {x.shape[1:2]}: a value a channel of x")
+    return [array.reshape(-1, *[1] * (x.ndim - 2)) for array in arrays]
+
+
+def _reductions(x: Array) -> tuple[Reduce, Reduce, int]:
+    """Mean and sum over the values of each channel, and m. A channel becomes a row, which NumPy adds pairwise."""
+    channels, m = x.shape[1], prod(x.shape[:1] + x.shape[2:])
+
+    def total(a: Array) -> Array:
+        sums: Array = np.ascontiguousarray(np.moveaxis(a, 1, 0)).reshape(channels, m).sum(axis=1)
+        return sums
 
     def mean(a: Array) -> Array:
-        rows = np.moveaxis(np.broadcast_to(a, values.shape), 1, 0).reshape(values.shape[1], m)
-        return np.ascontiguousarray(rows).mean(axis=1).reshape(-1, *[1] * (values.ndim - 2))
+        if m == 0:
+            raise ValueError(f"x has the shape {x.shape}: a batch without values has no mean")
+        return (total(a) / m).reshape(-1, *[1] * (x.ndim - 2))
 
-    return values, mean, m
-
-
-def _channels(values: ArrayLike, x: Array) -> Array:
-    """(C,) in a shape that broadcasts against x."""
-    return _real(values).reshape(-1, *[1] * (x.ndim - 2))
+    return mean, total, m
 
 
 def _checked(x: Array, mean: Array, var: Array, centered: Array) -> tuple[Array, Array, Array]:
-    """The statistics. Raises ValueError where finite x has no finite variance in float64."""
-    if not np.isfinite(var).all() and np.isfinite(x).all():
-        raise ValueError("x - mean is beyond 1e154 somewhere: its square overflows float64; scale x down")
+    """The statistics. Raises ValueError where float64 cannot hold those of finite x."""
+    finite = np.isfinite(x).all(axis=(0, *range(2, x.ndim)))
+    if (finite & ~np.isfinite(var.ravel())).any():
+        raise ValueError("the squares of x - mean, or a sum over x, are too large for float64; expected x below 1e150")
     return mean, var, centered
+
+
+def _checked_root(var: Array, eps: float) -> Array:
+    """`inverse_root`. Raises ValueError where it is undefined, or the squares in var are too small for float64."""
+    if (var + float(eps) < np.finfo(np.float64).tiny).any():
+        raise ValueError(f"var + eps is 0, negative or below 1e-307, with eps {eps}; expected more")
+    return inverse_root(var, float(eps))

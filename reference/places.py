@@ -224,6 +224,12 @@ def _gathered(values: Array, period: int, size: int) -> Array:
 # -- many cases -------------------------------------------------------------------------------------------------------
 
 
+def _summed(labels: Index, values: Array, count: int) -> Array:
+    """The sum of the values of each label from 0 to count - 1."""
+    total: Array = np.bincount(labels, values, count).astype(np.float64, copy=False)
+    return total
+
+
 class LabelledGroups:
     """Groups of the values of a flat array that have one label, labels counting from 0."""
 
@@ -234,8 +240,7 @@ class LabelledGroups:
 
     def sums(self, a: Array) -> Array:
         """The sum over each group, a value a group."""
-        total: Array = np.bincount(self.labels, np.broadcast_to(a, self.labels.shape), self.count)
-        return total
+        return _summed(self.labels, np.broadcast_to(a, self.labels.shape), self.count)
 
     def mean(self, a: Array) -> Array:
         mean: Array = (self.sums(a) / self.sizes)[self.labels]
@@ -384,7 +389,7 @@ class Stack:
         return moved
 
     def gathered(self, parameters: Array, period: int) -> Array:
-        return np.bincount(self._moved(period), parameters, len(parameters))
+        return _summed(self._moved(period), parameters, len(parameters))
 
     def _moved(self, period: int) -> Index:
         first = np.repeat(self.firsts, self.counts)
@@ -392,5 +397,4 @@ class Stack:
         return moved
 
     def of_case(self, parameters: Array) -> Array:
-        total: Array = np.bincount(self._case_of_parameter, parameters)[self._case_of_parameter]
-        return total
+        return _summed(self._case_of_parameter, parameters, len(self.counts))[self._case_of_parameter]

@@ -19,7 +19,7 @@ GAUSSIAN: float = math.sqrt(math.pi / 2)  # sigma over the mean absolute deviati
 CENTER: Mapping[str, Callable[[Array, Groups], Array]] = {
     "mean": lambda x, groups: groups.mean(x),
     "zero": lambda x, groups: np.zeros_like(groups.mean(x)),
-    "median": lambda x, groups: sum(groups.middle(x)) / 2,
+    "median": lambda x, groups: np.add(*groups.middle(x)) / 2,
     "midrange": lambda x, groups: (groups.largest(x) + groups.smallest(x)) / 2,
 }
 SQUARED_DEVIATION: Mapping[str, Callable[[Array, Groups], Array]] = {
