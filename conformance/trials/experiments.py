@@ -17,6 +17,7 @@ from normspec.conformance.cases.arithmetic import GRADES, REFERENCE, Arithmetic
 from normspec.conformance.cases.cases import Array, Case, Inputs, laid_out
 from normspec.conformance.cases.given import Values, given, given_to
 from normspec.conformance.cases.operations import (
+    BATCH_NORM,
     LIKE,
     METHODS,
     OF_METHOD,
@@ -234,14 +235,14 @@ def _observe_regrouped(backend: Backend, case: Case) -> Trace:
     return {f"y@{name}": run_evaluate(backend, c, v)["y"] for name, (c, v) in _regrouped(case).items()}
 
 
-def _predict_regrouped(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
-    return {
-        f"y@{name}": prediction.evaluate(values, rules, arithmetic, eps=case.eps)["y"]
-        for name, (_, values) in _regrouped(case).items()
-    }
+def _regrouped_parts(case: Case, _: Trace) -> Sequence[Part]:
+    calls = {name: part_of(BATCH_NORM, METHODS["evaluate"], c, v) for name, (c, v) in _regrouped(case).items()}
+    return [replace(part, quantities={"y": "y"}, results={"y": f"y@{name}"}) for name, part in calls.items()]
 
 
-REGROUPED = Experiment("samples regrouped", _observe_regrouped, _predict_regrouped)
+REGROUPED = Experiment(
+    "samples regrouped", _observe_regrouped, partial(_predicted, _regrouped_parts), parts=_regrouped_parts
+)
 
 
 def _observe_repeated(backend: Backend, case: Case) -> Trace:
