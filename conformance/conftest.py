@@ -72,12 +72,31 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(problem)) from None
     config.stash[SUITE] = suite
     config.add_cleanup(suite.close)
+    if not in_process and (workers := workers_for(config, suite)):  # xdist looks at its options after this
+        option.numprocesses, option.dist, option.tx = workers, "load", ["popen"] * workers
     if getattr(option, "dist", "no") != "no":
         suite.close()  # the workers have processes of their own
     if getattr(option, "maxworkerrestart", "") is None:
         option.maxworkerrestart = "1000"  # each worker that dies costs one check, and no run should end for it
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config, suite), "normspec-reporter")
+
+
+WORTH_IT = 60
+"""Checks from which on a run is shared among processes: each takes a second or two to start."""
+
+
+def workers_for(config: pytest.Config, suite: Suite) -> int:
+    """How many processes share a run of which the command line does not say it; 0 where one alone is as good."""
+    option = config.option
+    unsaid = getattr(option, "numprocesses", 0) is None and option.dist == "no" and not option.tx
+    if not unsaid or hasattr(config, "workerinput") or option.collectonly or option.capture == "no":
+        return 0
+    whole = not option.keyword and all(Path(place).is_dir() for place in config.args)
+    if not whole or len(suite.targets) < 2 or len(suite.targets) * len(suite.claims) < WORTH_IT:
+        return 0
+    workers = min(len(suite.targets), int(config.hook.pytest_xdist_auto_num_workers(config=config)))
+    return workers if workers > 1 else 0
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -3,7 +3,8 @@
 import pytest
 
 from normspec.conformance.cases import pools
-from normspec.conformance.trials.experiments import LAYER, STATE, TRAIN
+from normspec.conformance.cases.operations import STATE
+from normspec.conformance.trials.experiments import LAYER, TRAIN
 from normspec.conformance.verdicts.checking import Check, on
 
 

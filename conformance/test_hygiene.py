@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import GRADES, numpy_dtype, own_grades, parameter_dtype
 from normspec.conformance.cases.cases import Case, Inputs
+from normspec.conformance.cases.given import given
+from normspec.conformance.cases.operations import BATCH_NORM, LIKE, METHODS, STATE, Method, dtype_of
 from normspec.conformance.predictions.mismatch import parted
-from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered, call, refusable
+from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered, refusable
 from normspec.conformance.trials.experiments import (
     EVALUATE,
     EVALUATE_GRADIENTS,
-    STATE,
     TRAIN,
     TRAIN_GRADIENTS,
-    given,
+    called_with,
     handed_over,
     new_layer,
+    run,
     run_evaluate,
-    run_gradients,
     run_layer,
     run_train,
     state_of,
@@ -34,38 +35,19 @@ from normspec.conformance.verdicts.checking import Check, on
 from normspec.conformance.verdicts.observed import predicted
 
 AnyArray = NDArray[Any]
-NAMES = ("x", "weight", "bias", "running_mean", "running_var", "dy")
-RESULTS = {
-    "train": ("y", *STATE),
-    "evaluate": ("y",),
-    "train_gradients": ("dx", "dweight", "dbias"),
-    "evaluate_gradients": ("dx", "dweight", "dbias"),
-}
-ARGUMENTS = {
-    "train": NAMES[:5],
-    "evaluate": NAMES[:5],
-    "train_gradients": ("x", "weight", "bias", "dy"),
-    "evaluate_gradients": NAMES,
-}
 
 
 def calls(backend: Backend, case: Case) -> Iterator[tuple[str, Mapping[str, AnyArray], Mapping[str, AnyArray]]]:
     """Every function that the adapter has, called once: its name, the arrays it was given, the arrays it returned."""
     offered = False
-    for method, names in ARGUMENTS.items():
-        function = getattr(backend.adapter, method, None)
-        if not callable(function):
-            continue
-        arrays = dict(zip(NAMES, handed_over(case, given(case)), strict=True))
-        options = {"momentum": case.momentum, "eps": case.eps} if method == "train" else {"eps": case.eps}
-        channels = (case.shape[1],)
-        shapes = [case.shape if name in ("y", "dx") else channels for name in RESULTS[method]]
+    for method in BATCH_NORM.methods:
+        arrays = handed_over(method, case, given(case))
         try:
-            results = call(function, RESULTS[method], shapes, *(arrays[n] for n in names), **options)
+            results = called_with(method, backend, case, arrays)
         except NotOffered:
             continue
         offered = True
-        yield method, {n: arrays[n] for n in names}, dict(zip(RESULTS[method], results, strict=True))
+        yield method.name, arrays, results
     if not offered:
         raise NotOffered("none of its functions is offered")
 
@@ -80,7 +62,8 @@ def test_inputs_unwritten(check: Check) -> None:
     """Section 3 (code): no array handed over is written to."""
 
     def refutation(backend: Backend, case: Case) -> str:
-        before = {name: bits(a) for name, a in zip(NAMES, handed_over(case, given(case)), strict=True)}
+        takes_all = METHODS["evaluate_gradients"]
+        before = {name: bits(a) for name, a in handed_over(takes_all, case, given(case)).items()}
         for method, arrays, _ in calls(backend, case):
             for name, array in arrays.items():
                 if bits(array) != before[name]:
@@ -113,11 +96,12 @@ def test_no_alias(check: Check) -> None:
 
     def of_identity(backend: Backend, case: Case) -> str:
         """Where evaluation returns its input, it must return a copy."""
-        x, weight, bias, mean, var, _ = handed_over(case, given(case))
-        for array, value in ((weight, 1), (bias, 0), (mean, 0), (var, 1)):
-            array[:] = value
-        (y,) = call(backend.adapter.evaluate, ("y",), (x.shape,), x, weight, bias, mean, var, eps=0.0)
-        return "result shares memory with an input: y of evaluate with x" if np.may_share_memory(x, y) else ""
+        arrays = handed_over(METHODS["evaluate"], case, given(case))
+        for name, value in {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1}.items():
+            arrays[name][:] = value
+        y = called_with(METHODS["evaluate"], backend, replace(case, eps=0.0), arrays)["y"]
+        shared = np.may_share_memory(arrays["x"], y)
+        return "result shares memory with an input: y of evaluate with x" if shared else ""
 
     def of_layer(backend: Backend, case: Case) -> str:
         layer = new_layer(backend, case)
@@ -130,12 +114,13 @@ def test_no_alias(check: Check) -> None:
 
     def of_equal_inputs(backend: Backend, case: Case) -> str:
         """One array may be given twice: nothing is written to it."""
-        x, weight, bias, mean, _, _ = handed_over(replace(case, parameters="unit"), given(case))
+        arrays = handed_over(METHODS["train"], case, given(case))
+        weight = arrays["weight"]
         weight[:] = abs(weight) + 1
-        shapes, names = (x.shape, mean.shape, mean.shape), RESULTS["train"]
-        options = {"momentum": case.momentum, "eps": case.eps}
-        apart = call(backend.adapter.train, names, shapes, x, weight, bias, mean, weight.copy(), **options)
-        shared = call(backend.adapter.train, names, shapes, x, weight, bias, mean, weight, **options)
+        apart, shared = (
+            called_with(METHODS["train"], backend, case, {**arrays, "running_var": var}).values()
+            for var in (weight.copy(), weight)
+        )
         same = [bits(a) for a in apart] == [bits(a) for a in shared]
         return "" if same else "result shares memory with an input: one array as weight and running_var is changed"
 
@@ -160,12 +145,12 @@ def test_no_alias(check: Check) -> None:
 @pytest.mark.claim("hygiene.dtype-shape")
 def test_dtype_shape(check: Check) -> None:
     """Good practice: y and dx have x's dtype; state and parameters' gradients keep the dtype they came with."""
-    own, small = numpy_dtype(check.dtype), numpy_dtype(parameter_dtype(check.dtype))
+    small = numpy_dtype(parameter_dtype(check.dtype))
 
     def refutation(backend: Backend, case: Case) -> str:
         for method, _, results in calls(backend, case):
             for name, result in results.items():
-                expected = own if name in ("y", "dx") else small
+                expected = numpy_dtype(dtype_of(LIKE[name], check.dtype))
                 if result.dtype != expected:
                     kind = "y" if name == "y" else "state" if name in STATE else "gradient"
                     return f"{kind} of another dtype: {name} of {method} is {result.dtype}, expected {expected}"
@@ -194,7 +179,7 @@ def test_layouts(check: Check) -> None:
         found: dict[str, AnyArray] = {}
         for method in ("train_gradients", "evaluate_gradients"):
             with suppress(NotOffered):
-                results = run_gradients(backend, case, given(case), method)
+                results = run(METHODS[method], backend, case, given(case))
                 found.update({f"{name} of {method}": value for name, value in results.items()})
         return found
 
@@ -286,12 +271,8 @@ SHOWN = {
 def test_nan_contained(check: Check) -> None:
     """Section 2: NaN or inf stays in its channel, and shows there."""
 
-    def run(backend: Backend, case: Case, method: str, values: Inputs) -> Mapping[str, AnyArray]:
-        if method == "train":
-            return run_train(backend, case, values)
-        if method == "evaluate":
-            return {"y": run_evaluate(backend, case, values)["y"]}
-        return run_gradients(backend, case, values, method)
+    def results(backend: Backend, case: Case, method: Method, values: Inputs) -> Mapping[str, AnyArray]:
+        return called_with(method, backend, case, handed_over(method, case, values))
 
     def refutation(backend: Backend, case: Case) -> str:
         clean: dict[str, Mapping[str, AnyArray]] = {}
@@ -301,8 +282,8 @@ def test_nan_contained(check: Check) -> None:
                 array.reshape(-1)[0] = poison  # one value, of the first sample and channel
                 with suppress(NotOffered):
                     if method not in clean:
-                        clean[method] = run(backend, case, method, given(case))
-                    got = run(backend, case, method, given(case)._replace(**{argument: array}))
+                        clean[method] = results(backend, case, METHODS[method], given(case))
+                    got = results(backend, case, METHODS[method], given(case)._replace(**{argument: array}))
                     told = f"{poison} in {argument}, {{}} of {method}"
                     if mistake := seen(
                         clean[method], got, shown, told, alone=method.startswith("evaluate") and argument in ("x", "dy")
@@ -356,7 +337,7 @@ def test_empty_batch(check: Check) -> None:
                 return mistake
         for method in ("train_gradients", "evaluate_gradients"):
             with refusable():
-                got = run_gradients(backend, case, values, method)
+                got = run(METHODS[method], backend, case, values)
                 for name in ("dweight", "dbias"):
                     if got[name].astype(np.float64).any():
                         return f"gradients of nothing are not 0: {name} of {method} is {got[name].tolist()}"

@@ -5,9 +5,10 @@ import math
 import pytest
 
 from normspec.conformance.cases import pools
+from normspec.conformance.cases.operations import STATE
 from normspec.conformance.trials.adapters import Backend, NotOffered
 from normspec.conformance.trials.defaults import default_eps, shows_eps
-from normspec.conformance.trials.experiments import COUPLING, EVALUATE, LAYER, MOMENTS, STATE, TRAIN
+from normspec.conformance.trials.experiments import COUPLING, EVALUATE, LAYER, MOMENTS, TRAIN
 from normspec.conformance.verdicts.checking import Check, on
 
 

@@ -8,22 +8,21 @@ import pytest
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import FORMATS, GRADES, own_grades
 from normspec.conformance.cases.cases import Case
+from normspec.conformance.cases.given import given
+from normspec.conformance.cases.operations import GRADIENTS, STATE
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.trials.adapters import Backend
 from normspec.conformance.trials.experiments import (
     EVALUATE,
     EVALUATE_GRADIENTS,
     LAYER,
-    STATE,
     TRAIN,
     TRAIN_GRADIENTS,
-    given,
     run_evaluate,
     run_train,
 )
 from normspec.conformance.verdicts.checking import Check, on
 
-GRADIENTS = ("dx", "dweight", "dbias")
 FORWARD = ("y", *STATE)
 
 

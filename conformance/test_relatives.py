@@ -10,164 +10,146 @@ import pytest
 
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import own_grades
-from normspec.conformance.cases.cases import AnyArray, Array, Case
+from normspec.conformance.cases.cases import AnyArray, Array, Case, Inputs
+from normspec.conformance.cases.given import given_to
+from normspec.conformance.cases.operations import METHODS, OPERATIONS
 from normspec.conformance.predictions import prediction
+from normspec.conformance.predictions.calls import alone, part_of
 from normspec.conformance.predictions.mismatch import parted, ratios
 from normspec.conformance.predictions.prediction import Expected
 from normspec.conformance.trials.adapters import Backend, NotOffered
-from normspec.conformance.trials.experiments import OPERATIONS, STATE, run_train
-from normspec.conformance.trials.relatives import (
+from normspec.conformance.trials.experiments import (
     GENERALIZED_BATCH_NORM,
     GENERALIZED_BATCH_NORM_GRADIENTS,
-    GROUP,
     GROUP_NORM,
     GROUP_NORM_GRADIENTS,
-    INSTANCE,
     INSTANCE_NORM,
     INSTANCE_NORM_EVALUATE,
     INSTANCE_NORM_GRADIENTS,
     INSTANCE_NORM_TRAIN,
     L1_BATCH_NORM,
     L1_BATCH_NORM_GRADIENTS,
-    LAYER,
     LAYER_NORM,
     LAYER_NORM_GRADIENTS,
     RMS_NORM,
     RMS_NORM_GRADIENTS,
+    SPLIT,
+    SPLIT_GRADIENTS,
     WEIGHT_NORM,
     WEIGHT_NORM_GRADIENTS,
-    Relative,
+    Experiment,
     run,
-    told,
+    run_train,
 )
-from normspec.conformance.trials.split import SPLIT, SPLIT_GRADIENTS
 from normspec.conformance.verdicts.checking import Check, on
+from normspec.conformance.verdicts.laboratory import Question
 from normspec.reference import ARTICLE
 
-GRADIENTS = ("dx", "dweight", "dbias")
+
+def everywhere(experiment: Experiment) -> tuple[Question, ...]:
+    """All results of one call, on exact and on hostile cases."""
+    name, results = experiment.operation, METHODS[experiment.name].results
+    return tuple(on(pools_[name], experiment, *results) for pools_ in (pools.EXACT, pools.HOSTILE) if name in pools_)
 
 
 @pytest.mark.claim("relatives.layer-norm")
 def test_layer_norm(check: Check) -> None:
     """Section 4: layer norm takes mean and variance of each sample, over the axes that weight and bias have."""
-    check.formula(on(pools.exact_layer, LAYER_NORM, "y"), on(pools.hostile_layer, LAYER_NORM, "y"))
+    check.formula(*everywhere(LAYER_NORM))
 
 
 @pytest.mark.claim("relatives.layer-norm-gradients")
 def test_layer_norm_gradients(check: Check) -> None:
     """Section 4: the gradients of layer norm, through the sample's own statistics."""
-    check.formula(
-        on(pools.exact_layer, LAYER_NORM_GRADIENTS, *GRADIENTS),
-        on(pools.hostile_layer, LAYER_NORM_GRADIENTS, *GRADIENTS),
-    )
+    check.formula(*everywhere(LAYER_NORM_GRADIENTS))
 
 
 @pytest.mark.claim("relatives.instance-norm")
 def test_instance_norm(check: Check) -> None:
     """Section 4: instance norm takes them of each sample and channel, over space."""
-    check.formula(on(pools.exact_instance, INSTANCE_NORM, "y"), on(pools.hostile_instance, INSTANCE_NORM, "y"))
+    check.formula(*everywhere(INSTANCE_NORM))
 
 
 @pytest.mark.claim("relatives.instance-norm-gradients")
 def test_instance_norm_gradients(check: Check) -> None:
     """Section 4: the gradients of instance norm; weight and bias are shared by all samples."""
-    check.formula(
-        on(pools.exact_instance, INSTANCE_NORM_GRADIENTS, *GRADIENTS),
-        on(pools.hostile_instance, INSTANCE_NORM_GRADIENTS, *GRADIENTS),
-    )
+    check.formula(*everywhere(INSTANCE_NORM_GRADIENTS))
 
 
 @pytest.mark.claim("relatives.group-norm")
 def test_group_norm(check: Check) -> None:
     """Section 4: group norm takes them of each sample and group of neighbouring channels."""
-    check.formula(on(pools.exact_group, GROUP_NORM, "y"), on(pools.hostile_group, GROUP_NORM, "y"))
+    check.formula(*everywhere(GROUP_NORM))
 
 
 @pytest.mark.claim("relatives.group-norm-gradients")
 def test_group_norm_gradients(check: Check) -> None:
     """Section 4: the gradients of group norm; weight and bias are one a channel, not one a group."""
-    check.formula(
-        on(pools.exact_group, GROUP_NORM_GRADIENTS, *GRADIENTS),
-        on(pools.hostile_group, GROUP_NORM_GRADIENTS, *GRADIENTS),
-    )
+    check.formula(*everywhere(GROUP_NORM_GRADIENTS))
 
 
 @pytest.mark.claim("relatives.rms-norm")
 def test_rms_norm(check: Check) -> None:
     """Layer norm's nearest rival: x over its root mean square, neither centered nor shifted."""
-    check.formula(on(pools.exact_rms, RMS_NORM, "y"), on(pools.hostile_rms, RMS_NORM, "y"))
+    check.formula(*everywhere(RMS_NORM))
 
 
 @pytest.mark.claim("relatives.rms-norm-gradients")
 def test_rms_norm_gradients(check: Check) -> None:
     """The gradients of RMS norm, through the mean square."""
-    check.formula(
-        on(pools.exact_rms, RMS_NORM_GRADIENTS, "dx", "dweight"),
-        on(pools.hostile_rms, RMS_NORM_GRADIENTS, "dx", "dweight"),
-    )
+    check.formula(*everywhere(RMS_NORM_GRADIENTS))
 
 
 @pytest.mark.claim("relatives.weight-norm")
 def test_weight_norm(check: Check) -> None:
     """Section 4: weight norm is about the weights: g times v over its norm, one of each a unit."""
-    check.formula(on(pools.exact_weight, WEIGHT_NORM, "y"), on(pools.hostile_weight, WEIGHT_NORM, "y"))
+    check.formula(*everywhere(WEIGHT_NORM))
 
 
 @pytest.mark.claim("relatives.weight-norm-gradients")
 def test_weight_norm_gradients(check: Check) -> None:
     """Section 4: both gradients of weight norm, dv (as dx) and dg (as dweight)."""
-    check.formula(
-        on(pools.exact_weight, WEIGHT_NORM_GRADIENTS, "dx", "dweight"),
-        on(pools.hostile_weight, WEIGHT_NORM_GRADIENTS, "dx", "dweight"),
-    )
+    check.formula(*everywhere(WEIGHT_NORM_GRADIENTS))
 
 
 @pytest.mark.claim("relatives.l1-batch-norm")
 def test_l1_batch_norm(check: Check) -> None:
     """Section 4: L1 batch norm measures deviation by its mean magnitude."""
-    check.formula(on(pools.exact_l1, L1_BATCH_NORM, "y"), on(pools.hostile_l1, L1_BATCH_NORM, "y"))
+    check.formula(*everywhere(L1_BATCH_NORM))
 
 
 @pytest.mark.claim("relatives.l1-batch-norm-gradients")
 def test_l1_batch_norm_gradients(check: Check) -> None:
     """Section 4: the gradients of L1 batch norm."""
-    check.formula(
-        on(pools.exact_l1, L1_BATCH_NORM_GRADIENTS, *GRADIENTS),
-        on(pools.hostile_l1, L1_BATCH_NORM_GRADIENTS, *GRADIENTS),
-    )
+    check.formula(*everywhere(L1_BATCH_NORM_GRADIENTS))
 
 
 @pytest.mark.claim("relatives.generalized-batch-norm")
 def test_generalized_batch_norm(check: Check) -> None:
     """Section 4: generalized batch norm centers and scales by what it is asked for."""
-    check.formula(on(pools.generalized, GENERALIZED_BATCH_NORM, "y"))
+    check.formula(*everywhere(GENERALIZED_BATCH_NORM))
 
 
 @pytest.mark.claim("relatives.generalized-batch-norm-gradients")
 def test_generalized_batch_norm_gradients(check: Check) -> None:
     """Section 4: the gradients of generalized batch norm."""
-    check.formula(on(pools.generalized, GENERALIZED_BATCH_NORM_GRADIENTS, *GRADIENTS))
+    check.formula(*everywhere(GENERALIZED_BATCH_NORM_GRADIENTS))
 
 
 @pytest.mark.claim("relatives.instance-norm-tracked")
 def test_instance_norm_tracked(check: Check) -> None:
     """Section 4: instance norm with running statistics, in training and in evaluation."""
-    check.formula(
-        on(pools.exact_instance, INSTANCE_NORM_TRAIN, "y", *STATE),
-        on(pools.hostile_instance, INSTANCE_NORM_TRAIN, "y", *STATE),
-        on(pools.exact_instance, INSTANCE_NORM_EVALUATE, "y"),
-        on(pools.hostile_instance, INSTANCE_NORM_EVALUATE, "y"),
-    )
+    check.formula(*everywhere(INSTANCE_NORM_TRAIN), *everywhere(INSTANCE_NORM_EVALUATE))
 
 
 @pytest.mark.claim("relatives.half-statistics")
 def test_half_statistics(check: Check) -> None:
     """Section 4: of half-precision data, the statistics of all of them are summed and kept in float32 or wider."""
     check.grade(
-        on(pools.half_layer, LAYER_NORM, "y"),
-        on(pools.half_instance, INSTANCE_NORM, "y"),
-        on(pools.half_group, GROUP_NORM, "y"),
-        on(pools.half_rms, RMS_NORM, "y"),
+        on(pools.HALF["layer norm"], LAYER_NORM, "y"),
+        on(pools.HALF["instance norm"], INSTANCE_NORM, "y"),
+        on(pools.HALF["group norm"], GROUP_NORM, "y"),
+        on(pools.HALF["rms norm"], RMS_NORM, "y"),
         accepted=["wide", "wide, one pass", "parts"],
     )
 
@@ -177,10 +159,10 @@ def test_identities(check: Check) -> None:
     """Section 4: where two of them normalize over the same values, they give the same."""
 
     def refutation(backend: Backend, case: Case) -> str:
-        one = partial(_normalized, backend, GROUP, replace(case, groups=1), case)
-        each = partial(_normalized, backend, GROUP, replace(case, groups=case.shape[1]), case)
-        layer = partial(_normalized, backend, LAYER, case, case)
-        instance = partial(_normalized, backend, INSTANCE, case, case)
+        one = partial(_normalized, backend, GROUP_NORM, replace(case, groups=1), case)
+        each = partial(_normalized, backend, GROUP_NORM, replace(case, groups=case.shape[1]), case)
+        layer = partial(_normalized, backend, LAYER_NORM, case, case)
+        instance = partial(_normalized, backend, INSTANCE_NORM, case, case)
         offered = False
         for words, first, second in (
             ("one group is not layer norm", one, layer),
@@ -205,24 +187,32 @@ def _grade_of(y: AnyArray, graded: Sequence[Expected]) -> Array:
     return next((e.bound for e in graded if not (ratios(y, e) > 1).any()), graded[0].bound)
 
 
-def _normalized(backend: Backend, relative: Relative, case: Case, data: Case) -> tuple[AnyArray, list[Expected]]:
-    """y of a relative on the values of `data`, with weight 1 and bias 0, and its prediction in every grade."""
-    shape, rules = relative.parameters(case), OPERATIONS[relative.operation]
-    values = INSTANCE.given(data)._replace(weight=np.ones(shape), bias=np.zeros(shape))
-    graded = [told(relative, case, values, rules, arithmetic)["y"] for arithmetic in own_grades(case.dtype)]
-    return run(relative, backend, case, values)["y"], graded
+def _normalized(backend: Backend, experiment: Experiment, case: Case, data: Case) -> tuple[AnyArray, list[Expected]]:
+    """y of an operation on the values of `data`, with weight 1 and bias 0, and its prediction in every grade."""
+    operation, method = OPERATIONS[experiment.operation], METHODS[experiment.name]
+    shape = operation.arrangement(case).parameters
+    values = _of_instances(data)._replace(weight=np.ones(shape), bias=np.zeros(shape))
+    part = part_of(operation, method, case, values)
+    graded = [alone(part, operation.rules, arithmetic)["y"] for arithmetic in own_grades(case.dtype)]
+    return run(method, backend, case, values)["y"], graded
+
+
+def _of_instances(case: Case) -> Inputs:
+    values = given_to(OPERATIONS["instance norm"], case)
+    assert isinstance(values, Inputs)
+    return values
 
 
 def _batch_norm_alone(backend: Backend, case: Case) -> tuple[AnyArray, list[Expected]]:
     """y of every sample as a batch of one."""
-    values, alone = INSTANCE.given(case), replace(case, shape=(1, *case.shape[1:]))
+    values, one_sample = _of_instances(case), replace(case, shape=(1, *case.shape[1:]))
     channels = case.shape[1]
     unit = {"weight": np.ones(channels), "bias": np.zeros(channels)}
     state = {"running_mean": np.zeros(channels), "running_var": np.ones(channels)}
     ones = [
         values._replace(x=values.x[i : i + 1], dy=values.dy[i : i + 1], **unit, **state) for i in range(len(values.x))
     ]
-    seen = [run_train(backend, alone, one)["y"] for one in ones]
+    seen = [run_train(backend, one_sample, one)["y"] for one in ones]
     graded = []
     for arithmetic in own_grades(case.dtype):
         parts = [prediction.train(one, ARTICLE, arithmetic, eps=case.eps, momentum=case.momentum)["y"] for one in ones]
@@ -233,12 +223,10 @@ def _batch_norm_alone(backend: Backend, case: Case) -> tuple[AnyArray, list[Expe
 @pytest.mark.claim("relatives.synchronized")
 def test_synchronized(check: Check) -> None:
     """Section 4: a batch split over devices is normalized, and tracked, as the whole batch that it is."""
-    check.formula(on(pools.exact_split, SPLIT, "y", *STATE), on(pools.hostile_split, SPLIT, "y", *STATE))
+    check.formula(*everywhere(SPLIT))
 
 
 @pytest.mark.claim("relatives.synchronized-gradients")
 def test_synchronized_gradients(check: Check) -> None:
     """Section 4: its gradients, through the statistics of all devices and summed over them."""
-    check.formula(
-        on(pools.exact_split, SPLIT_GRADIENTS, *GRADIENTS), on(pools.hostile_split, SPLIT_GRADIENTS, *GRADIENTS)
-    )
+    check.formula(*everywhere(SPLIT_GRADIENTS))

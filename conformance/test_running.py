@@ -7,17 +7,17 @@ import pytest
 
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.cases import AnyArray, Case
+from normspec.conformance.cases.given import given
+from normspec.conformance.cases.operations import METHODS, STATE
 from normspec.conformance.trials.adapters import Backend, refusable
 from normspec.conformance.trials.defaults import default_momentum
 from normspec.conformance.trials.experiments import (
     CUMULATIVE,
     LAYER,
     REPEATED,
-    STATE,
     TRAIN,
-    given,
     new_layer,
-    run_gradients,
+    run,
     run_layer,
     run_train,
     state_of,
@@ -114,8 +114,8 @@ def test_single_value(check: Check) -> None:
             if mistake := broken(state_of(layer, case.shape[1])):
                 return f"{mistake} in the layer"
         with refusable():
-            got = run_gradients(backend, case, given(case), "train_gradients")
-            for name in ("dx", "dweight", "dbias"):
+            got = run(METHODS["train_gradients"], backend, case, given(case))
+            for name in got:
                 if not np.isfinite(got[name].astype(np.float64)).all():
                     return f"NaN or inf in the gradients: {name} is {got[name].ravel().tolist()}"
         return broken(run_train(backend, case, given(case)))

@@ -11,24 +11,24 @@ import pytest
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import formula_grades
 from normspec.conformance.cases.cases import AnyArray, Array, Case
+from normspec.conformance.cases.given import given
+from normspec.conformance.cases.operations import METHODS, PARAMETERS, STATE
 from normspec.conformance.predictions import prediction
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered
 from normspec.conformance.trials.experiments import (
     EVERY_BATCH,
     LAYER,
-    STATE,
+    LINEAR_NORM,
+    LINEAR_NORM_GRADIENTS,
     batches,
-    given,
     new_layer,
     run_layer,
     state_of,
 )
-from normspec.conformance.trials.networks import GRADIENTS, LINEAR_NORM, LINEAR_NORM_GRADIENTS
 from normspec.conformance.verdicts.checking import Check, on
 from normspec.reference import ARTICLE, Rules
 
-PARAMETERS = ("weight", "bias")
 HELD = (*PARAMETERS, *STATE)
 ORDERS = ("TTEETET", "ETEET")
 """Training steps and evaluations, in the order in which a layer does them."""
@@ -150,4 +150,5 @@ def test_larger_batch(check: Check) -> None:
 @pytest.mark.claim("usage.bias-cancels")
 def test_bias_cancels(check: Check) -> None:
     """Section 5: a bias before batch norm changes neither y nor any gradient, and its own gradient is 0."""
-    check.formula(on(pools.linear, LINEAR_NORM, "y"), on(pools.linear, LINEAR_NORM_GRADIENTS, *GRADIENTS))
+    gradients = METHODS["linear_norm_gradients"].results
+    check.formula(on(pools.linear, LINEAR_NORM, "y"), on(pools.linear, LINEAR_NORM_GRADIENTS, *gradients))

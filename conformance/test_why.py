@@ -4,8 +4,9 @@ import pytest
 
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.cases import Case
+from normspec.conformance.cases.operations import STATE
 from normspec.conformance.trials.adapters import Backend
-from normspec.conformance.trials.experiments import LAYER, STATE, TRAIN
+from normspec.conformance.trials.experiments import LAYER, TRAIN
 from normspec.conformance.trials.networks import PROJECTION, RESCALED, through_layers
 from normspec.conformance.verdicts import training
 from normspec.conformance.verdicts.checking import Check, on

@@ -1,7 +1,6 @@
 """Runs of the suite as a user starts it, for the tests of what a user sees."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,53 @@ pytest_plugins = ["pytester"]
 
 SUITE = Path(conformance.__path__[0])
 ADAPTERS = Path(__file__).parent / "adapters"
-QUICK = ("--profile", "quick")
+QUICK = ("--profile", "quick", "-n", "0")
+
+
+FIRST = ("conventions", "sound", "hostile", "adapters", "failures", "training", "matrix_page", "reports", "conversion")
+"""Files that take longest, first: what comes last should be short, so that no process waits for another."""
+LAST = ("rivals", "faults")
+"""Files in which each test stands for itself."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also the tests that only deepen what others test")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes its time and only deepens what others test; run with --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.long:
+        left = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+    items.sort(key=lambda item: place_of(item.path.stem.removeprefix("test_")))  # stable
+
+
+def place_of(topic):
+    """Where the tests of a file come among those of all files."""
+    return FIRST.index(topic) if topic in FIRST else len(FIRST) + (topic in LAST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n`, tests that share a fixture go to one process, unless `--dist` says otherwise."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixture(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, test = nodeid.partition("::")
+            topic = Path(file).stem.removeprefix("test_")
+            if topic in LAST:
+                return nodeid
+            return f"{file} {test.rpartition('-')[2]}" if topic == "sound" else file  # sound: a dtype
+
+    if config.option.dist != "load":
+        return None
+    config.option.loadscopereorder = False
+    return ByFixture(config, log)
 
 
 class Run(NamedTuple):
@@ -40,9 +85,9 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="session", autouse=True)
 def _importable():
-    """A process started elsewhere finds normspec and the adapters, installed or not."""
+    """A process started elsewhere finds the adapters; normspec is installed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SUITE.parents[1]), str(ADAPTERS)]))
+        patch.setenv("PYTHONPATH", str(ADAPTERS))
         patch.setenv("COLUMNS", "160")
         patch.delenv("PYTEST_ADDOPTS", raising=False)
         yield

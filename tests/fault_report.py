@@ -12,13 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-if __package__ in (None, ""):  # run as a program: find the package beside it, installed or not
-    sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-
-from checks import laboratory, run_check
+from checks import known, laboratory, run_check
 from faults import FAULTS, Fault
 from faulty import backend
 from rich.console import Console
@@ -27,7 +24,6 @@ from rich.table import Table
 
 from normspec.conformance.cases.pools import PROFILES
 from normspec.conformance.claims.claims import CLAIMS
-from normspec.conformance.trials.adapters import Backend, Deviation
 from normspec.conformance.verdicts.blame import blamed, refuses
 from normspec.conformance.verdicts.verdicts import Verdict
 
@@ -59,15 +55,9 @@ class Result:
         return self.blamed == FAULTS[self.fault].claim
 
 
-def known(name: str) -> Backend:
-    """A fault as a backend that declares something of every claim, so that no time goes into simpler examples."""
-    everything = [Deviation(claim, "something", "", "a fault of our own", "undocumented") for claim in CLAIMS]
-    return replace(backend(FAULTS[name].make(), name), deviations=tuple(everything))
-
-
 def judged(name: str, profile: str) -> Result:
     """A fault before all claims."""
-    fault, lab, faulty = FAULTS[name], laboratory(profile), known(name)
+    fault, lab, faulty = FAULTS[name], laboratory(profile), known(backend(FAULTS[name].make(), name))
     verdicts: dict[str, Verdict] = {}
     until: dict[str, tuple[int, float]] = {}
     cases, start = 0, time.perf_counter()
@@ -163,12 +153,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="quick", help="how many cases (default: quick)")
     parser.add_argument("--only", metavar="GLOB", default="*", help="only faults, families or claims of such a name")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth of them (default: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report here too")
     options = parser.parse_args()
     names = [
         f.name for f in FAULTS.values() if any(fnmatch.fnmatch(n, options.only) for n in (f.name, f.family, f.claim))
-    ]
+    ][:: options.every]
     if not names:
         parser.error(f"no fault, family or claim is called {options.only}; the families are the files in tests/faults")
     console, found = Console(), []

@@ -18,9 +18,9 @@ from networks import Network
 from normspec import reference
 from normspec.backends.numpy import Layer, NumPy
 from normspec.conformance.cases.arithmetic import DTYPES
+from normspec.conformance.cases.operations import OPERATIONS
 from normspec.conformance.claims.claims import CLAIMS, Rival
 from normspec.conformance.trials.adapters import Backend
-from normspec.conformance.trials.experiments import OPERATIONS
 from normspec.reference import ARTICLE, Rules, linear, relatives, split
 
 FAULTS: dict[tuple[str, str], Callable[[], Any]] = {}
@@ -140,7 +140,7 @@ class RulesRelatives(RulesBackend):
         self.change = change
 
     def _rules(self, operation):
-        return replace(OPERATIONS[operation], **self.change)
+        return replace(OPERATIONS[operation].rules, **self.change)
 
     def layer_norm(self, x, weight, bias, *, eps):
         y = relatives.layer_norm(*_wide(x, weight, bias), eps=eps, rules=self._rules("layer norm"))

@@ -82,6 +82,9 @@ BAD_ADAPTERS = {
     ),
 }
 
+IN_A_PROCESS_OF_ITS_OWN = {"no functions", "module missing", "file that raises", "unavailable"}
+"""Whose sentence comes from there: the others are said in the same words, and are opened here."""
+
 BAD_OPTIONS = {
     "dtype": (["--dtype", "float8"], r"no dtype 'float8'; there are float64, float32, bfloat16, float16"),
     "dtype not offered": (["--dtype", "bfloat16"], r"No backend offers bfloat16\. Offered are numpy: float64"),
@@ -113,7 +116,8 @@ def test_bad_adapter_alone_is_a_usage_error(suite, pytester, problem):
     spec, source, pattern = BAD_ADAPTERS[problem]
     pytester.makepyfile(my=source)
     pytester.syspathinsert()
-    assert_one_sentence(suite("--backend", spec, *ONE), pattern)
+    where = () if problem in IN_A_PROCESS_OF_ITS_OWN else ("--in-process",)
+    assert_one_sentence(suite("--backend", spec, *ONE, *where), pattern)
 
 
 @pytest.mark.parametrize("option", BAD_OPTIONS)

@@ -17,6 +17,7 @@ from faulty import FAULTS, RulesBackend, backend
 from normspec.backends.numpy import NumPy
 from normspec.conformance.cases.arithmetic import shortest
 from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.command import main
 from normspec.conformance.conventions.comparison import Comparison, told
 from normspec.conformance.conventions.conventions import CRASHED, FOUND, UNKNOWN, find
 from normspec.conformance.conventions.conversion import conversions
@@ -266,6 +267,7 @@ def test_torch(lab):
 
 
 def command(*arguments, columns=80):
+    """The command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "normspec", *map(str, arguments)],
         capture_output=True,
@@ -278,43 +280,84 @@ def command(*arguments, columns=80):
 
 
 KERAS_LIKE = ADAPTERS / "keras_like.py"
+TWO = ("conventions", "numpy", str(KERAS_LIKE), "--dtype", "float32")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two backends as the command tells of them, in a process of its own, and the JSON that it writes."""
+    path = tmp_path_factory.mktemp("two") / "some" / "conventions.json"
+    return command(*TWO, "--json", path), path
+
+
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """What the command prints within this process, where what it finds is found once for all tests."""
+
+    def printed(*arguments, columns=80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr("normspec.conformance.conventions.conventions.find", found_once)
+        monkeypatch.setattr("normspec.conformance.conventions.conversion.conversions", converted_once)
+        assert main([*map(str, arguments)]) == 0
+        return capsys.readouterr().out
+
+    return printed
+
+
+FOUND_BEFORE, CONVERTED_BEFORE = {}, {}
+
+
+def found_once(backend, dtypes, lab):
+    key = (backend.spec, *dtypes)
+    if key not in FOUND_BEFORE:
+        FOUND_BEFORE[key] = find(backend, dtypes, lab)
+    return FOUND_BEFORE[key]
+
+
+def converted_once(one, other, lab):
+    key = (id(one), id(other))  # both are kept above
+    if key not in CONVERTED_BEFORE:
+        CONVERTED_BEFORE[key] = conversions(one, other, lab)
+    return CONVERTED_BEFORE[key]
+
+
+def test_the_command_says_and_writes_the_same_in_a_process_of_its_own(two, printed):
+    done, path = two
+    assert done.returncode == 0, done.stderr
+    assert f"wrote {path}" in done.stdout
+    assert printed(*TWO) in done.stdout
+    assert json.loads(printed(*TWO, "--json", "-")) == json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_two_backends_as_printed(columns):
-    done = command("conventions", "numpy", KERAS_LIKE, "--dtype", "float32", columns=columns)
-    assert done.returncode == 0, done.stderr
-    assert "\x1b" not in done.stdout
-    text = " ".join(done.stdout.split())
+def test_two_backends_as_printed(printed, columns):
+    out = printed(*TWO, columns=columns)
+    assert "\x1b" not in out
+    text = " ".join(out.split())
     assert "* default eps 1e-05 0.001" in text
     assert "Alike: x, initial state, training statistics" in text
     assert "numpy -> keras_like: verified on" in text
     assert "keras_like -> numpy: verified on" in text
     assert "are keras_like's eps=1e-05, momentum=0.9 (its own are eps=0.001, momentum=0.99)" in text
-    lines = [line for line in done.stdout.splitlines() if not re.match(r"    +(def|\"\"\"|[a-z_]+ = |return)", line)]
+    lines = [line for line in out.splitlines() if not re.match(r"    +(def|\"\"\"|[a-z_]+ = |return)", line)]
     assert max(map(len, lines)) <= columns
 
 
-def test_json_alone(tmp_path):
-    done = command("conventions", "numpy", KERAS_LIKE, "--dtype", "float32", "--json", "-")
-    plain = json.loads(done.stdout)
+def test_json(two):
+    plain = json.loads(two[1].read_text(encoding="utf-8"))
     jsonschema.validate(plain, SCHEMA)
-    path = tmp_path / "some" / "conventions.json"
-    done = command("conventions", "numpy", KERAS_LIKE, "--dtype", "float32", "--json", path)
-    assert f"wrote {path}" in done.stdout
-    assert json.loads(path.read_text(encoding="utf-8")) == plain
     assert "default eps" in plain["differences"]
     assert [c["verified"] for c in plain["conversions"]] == [True, True]
     keras_like = plain["backends"][1]
     assert (keras_like["default_eps"], keras_like["default_momentum"]) == (1e-3, 0.01)
 
 
-def test_verbose_shows_all_topics_and_how_they_were_found():
-    done = command("conventions", "numpy", KERAS_LIKE, "--dtype", "float32", "-v", columns=120)
-    assert "Alike" not in done.stdout
-    assert re.search(r"^training statistics +of each channel", done.stdout, re.MULTILINE)
-    assert "exact cases)" in done.stdout
-    assert "def from_keras_like_to_numpy" in done.stdout
+def test_verbose_shows_all_topics_and_how_they_were_found(printed):
+    out = printed(*TWO, "-v", columns=120)
+    assert "Alike" not in out
+    assert re.search(r"^training statistics +of each channel", out, re.MULTILINE)
+    assert "exact cases)" in out
+    assert "def from_keras_like_to_numpy" in out
 
 
 @pytest.mark.parametrize(
@@ -329,10 +372,11 @@ def test_verbose_shows_all_topics_and_how_they_were_found():
         ([], "the following arguments are required"),
     ],
 )
-def test_what_is_not_there_is_said_in_a_sentence(arguments, words):
-    done = command("conventions", *arguments)
-    assert done.returncode == 2
-    assert words in " ".join(done.stderr.split())
+def test_what_is_not_there_is_said_in_a_sentence(capsys, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        main(["conventions", *arguments])
+    assert ended.value.code == 2
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_dies_is_told_of():
@@ -362,7 +406,7 @@ def test_the_readme_shows_what_is_printed():
     shown = re.search(
         r"```text\n\$ normspec conventions torch tests/adapters/keras_like.py\n.*?\n(.*?)```", readme, re.DOTALL
     )[1]
-    printed = command("conventions", "torch", KERAS_LIKE, columns=90).stdout.splitlines()
+    lines = command("conventions", "torch", KERAS_LIKE, columns=90).stdout.splitlines()
     for line in shown.splitlines():
         if line != "[...]" and "difference / bound" not in line:  # the last digits are the framework's
-            assert line in printed
+            assert line in lines

@@ -9,11 +9,11 @@ from checks import laboratory
 from conftest import ADAPTERS
 from faulty import RulesBackend, backend
 
+from normspec.conformance.cases.operations import STATE
 from normspec.conformance.conventions.comparison import conversion_text
 from normspec.conformance.conventions.conventions import Conduct, find
 from normspec.conformance.conventions.conversion import Step, conversions, derive, verify
 from normspec.conformance.trials.adapters import open_backend
-from normspec.conformance.trials.experiments import STATE
 from normspec.reference import ARTICLE, Rules
 
 LAB = laboratory()

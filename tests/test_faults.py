@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from checks import run_check
+from checks import known, run_check
 from faults import FAULTS
 from faults.pieces import Pieces
 from faults.wild import WILD
@@ -15,14 +15,14 @@ from normspec.conformance.claims.claims import CLAIMS
 from normspec.conformance.verdicts.blame import blamed, refuses
 from normspec.conformance.verdicts.verdicts import Kind, Verdict
 
-CHOSEN = {fault.claim: name for name, fault in FAULTS.items() if not fault.explained}
-"""A fault for every claim that has one; the report asks after all."""
+CHOSEN = {fault.claim: name for name, fault in reversed(FAULTS.items()) if not fault.explained}
+"""The first fault of every claim that has one; the report asks after all."""
 
 
 @pytest.mark.parametrize("name", CHOSEN.values())
 def test_its_claim_refuses_it(name):
     fault = FAULTS[name]
-    verdict = run_check(fault.claim, backend(fault.make(), name), fault.dtype)
+    verdict = run_check(fault.claim, known(backend(fault.make(), name)), fault.dtype)
     assert refuses(fault.claim, fault.dtype, verdict), verdict.words
 
 

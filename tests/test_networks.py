@@ -7,9 +7,12 @@ import pytest
 
 from normspec.conformance.cases.arithmetic import DTYPES, GRADES
 from normspec.conformance.cases.cases import Case, rounded
+from normspec.conformance.cases.given import before, given, given_to
+from normspec.conformance.cases.operations import METHODS, OPERATIONS
 from normspec.conformance.cases.pools import PROFILES, deep, draw, linear, rescaled, zero_eps
 from normspec.conformance.predictions import bounds
 from normspec.conformance.trials import networks
+from normspec.conformance.trials.experiments import LINEAR_NORM, LINEAR_NORM_GRADIENTS
 from normspec.reference import ARTICLE, normalize, statistics
 from normspec.reference import linear as reference
 
@@ -26,7 +29,7 @@ def test_the_linear_layer_is_pytorchs(shape):
     """Integers in, integers out: exactly."""
     torch = pytest.importorskip("torch")
     f = torch.nn.functional
-    layer = networks.before(case(shape))
+    layer = before(case(shape))
     dz = np.random.RandomState(0).randint(-3, 4, shape).astype(np.float64)
     leaves = [torch.tensor(a, requires_grad=True) for a in layer]
     z = (f.linear, f.conv1d, f.conv2d, f.conv3d)[len(shape) - 2](*leaves)
@@ -40,7 +43,7 @@ def test_the_linear_layer_is_pytorchs(shape):
 @pytest.mark.parametrize("pool", [linear, rescaled])
 def test_what_goes_into_batch_norm_is_exact(pool, dtype):
     for drawn in draw(pool, dtype, PROFILES["default"], 0):
-        z = reference.linear(*networks.before(drawn))
+        z = reference.linear(*before(drawn))
         assert np.array_equal(rounded(z, dtype), z)
         assert (statistics(z).var > 0).all()
 
@@ -49,12 +52,12 @@ def test_what_goes_into_batch_norm_is_exact(pool, dtype):
 def test_a_bias_before_cancels(shape):
     """In the reference: y and all gradients are those without it, and its own is 0, within the bound."""
     of = case(shape)
-    forward, backward = (networks.told(of, ARTICLE, FLOAT64, gradients=g) for g in (False, True))
-    values, layer = networks._values(of), networks.before(of)
+    forward, backward = (e.predict(of, ARTICLE, FLOAT64, {}) for e in (LINEAR_NORM, LINEAR_NORM_GRADIENTS))
+    values, layer = given_to(OPERATIONS["linear norm"], of), before(of)
     given = layer.u, layer.w, 0 * layer.b, values.weight, values.bias
     assert (abs(reference.linear_norm(*given, eps=of.eps) - forward["y"].value) <= 2 * forward["y"].bound).all()
     without = reference.linear_norm_gradients(*given, values.dy, eps=of.eps)
-    for name, other in zip(networks.GRADIENTS, without, strict=True):
+    for name, other in zip(METHODS["linear_norm_gradients"].results, without, strict=True):
         assert (abs(other - backward[name].value) <= 2 * backward[name].bound).all()
     assert (abs(backward["db"].value) <= backward["db"].bound).all()
 
@@ -70,7 +73,7 @@ def test_the_scale_of_the_weights_does_not_matter(shape, a):
 @pytest.mark.parametrize("drawn", draw(zero_eps, "float64", PROFILES["quick"], 0), ids=str)
 def test_the_gradient_is_a_projection(drawn):
     """[3], theorem 4.1, with equality: the squared length of dx, and nothing of it along 1 and x-hat."""
-    values = networks.given(drawn)
+    values = given(drawn)
     axes = (0, *range(2, len(drawn.shape)))
     x_hat, root = normalize(statistics(values.x), 0.0)
     dy = values.dy

@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 from conftest import ADAPTERS, QUICK, SUITE
 
 from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.conftest import workers_for
 
 ONE = ("--claim", "normalize.centered", "--dtype", "float32")
 SOME = (
@@ -139,6 +141,48 @@ def test_verbose_shows_how_much_of_the_bounds_is_used(suite, verbosity, shown):
 
 def test_stop_at_the_first_failure(suite):
     suite(*BIASED, *TWO_OF_THREE, "-x").assert_outcomes(failed=1)
+
+
+# -- who shares the work ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "targets", "workers"),
+    [
+        ({}, 5, 4),
+        ({}, 3, 3),  # no more processes than there is work for
+        ({}, 1, 0),
+        ({"claims": 3}, 5, 0),  # over before they would have started
+        ({"numprocesses": 0}, 5, 0),
+        ({"numprocesses": 2}, 5, 0),  # as the command line says
+        ({"dist": "each"}, 5, 0),
+        ({"collectonly": True}, 5, 0),
+        ({"capture": "no"}, 5, 0),
+        ({"keyword": "centered"}, 5, 0),
+        ({"args": [str(SUITE / "test_running.py")]}, 5, 0),
+        ({"cores": 1}, 5, 0),
+    ],
+)
+def test_a_whole_run_of_several_targets_is_shared(told, targets, workers):
+    said = {"args": [str(SUITE)], "cores": 4, "claims": len(CLAIMS), **UNSAID, **told}
+    config = SimpleNamespace(
+        option=SimpleNamespace(**said),
+        args=said["args"],
+        hook=SimpleNamespace(pytest_xdist_auto_num_workers=lambda config: said["cores"]),
+    )
+    suite = SimpleNamespace(targets=range(targets), claims=range(said["claims"]))
+    assert workers_for(config, suite) == workers
+
+
+UNSAID = {"numprocesses": None, "dist": "no", "tx": [], "collectonly": False, "capture": "fd", "keyword": ""}
+
+
+@pytest.mark.parametrize(("options", "shared"), [((), True), (("--in-process",), False), (("--pdb",), False)])
+def test_it_is_shared_unless_a_debugger_is_to_see_it(pytester, monkeypatch, options, shared):
+    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "2")
+    nothing = ("-p", "no:cacheprovider", "-m", "not claim")  # the processes are started, and have nothing to do
+    result = pytester.runpytest_inprocess(SUITE, "--backend", "numpy", *nothing, *options)
+    assert ("created: 2/2 workers" in str(result.stdout)) == shared
 
 
 # -- what is imported -------------------------------------------------------------------------------------------------

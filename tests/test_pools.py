@@ -14,7 +14,8 @@ from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES, Pool, draw
 from normspec.conformance.trials.experiments import EVERY_BATCH
 from normspec.reference import ARTICLE, statistics
 
-POOLS = {pool.name: pool for pool in vars(pools).values() if isinstance(pool, Pool)}
+_EVERY = (*vars(pools).values(), *pools.EXACT.values(), *pools.HOSTILE.values(), *pools.HALF.values())
+POOLS = {pool.name: pool for pool in _EVERY if isinstance(pool, Pool)}
 PRINT_CASES = """
 from normspec.conformance.cases.pools import *
 for pool in (exact, accuracy, half):

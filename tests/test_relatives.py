@@ -8,39 +8,46 @@ import pytest
 from normspec import reference
 from normspec.conformance.cases.arithmetic import GRADES
 from normspec.conformance.cases.cases import Case
+from normspec.conformance.cases.given import given_to
+from normspec.conformance.cases.operations import OPERATIONS
 from normspec.conformance.cases.pools import MEASURES
 from normspec.conformance.predictions import prediction
-from normspec.conformance.trials import relatives as experiments
-from normspec.conformance.trials.experiments import OPERATIONS
+from normspec.conformance.predictions.calls import alone, part_of
 from normspec.reference import normalize, relatives, split, statistics, train, train_gradients
 from normspec.reference.rules import Rules
 
 EPS = 1e-3
 SHAPES = [(3, 4), (2, 6, 5), (2, 4, 3, 2), (1, 6, 2, 1, 3)]
 FLOAT64 = GRADES["float64"][0]
+LAYER, RMS, INSTANCE, GROUP, WEIGHT, L1, GENERALIZED = (
+    OPERATIONS[f"{name} norm"]
+    for name in ("layer", "rms", "instance", "group", "weight", "l1 batch", "generalized batch")
+)
 
 
 def case(shape, **fields):
     return Case(dtype="float64", shape=shape, data="bell", eps=EPS, location=0.5, **fields)
 
 
-def agree(relative, of, ours, theirs):
+def told(operation, of, values=None, *, gradients=False):
+    """What the suite expects of a call, or of that of the gradients."""
+    values = given_to(operation, of) if values is None else values
+    return alone(part_of(operation, operation.methods[gradients], of, values), operation.rules, FLOAT64)
+
+
+def agree(operation, of, ours, theirs):
     """Our forward and gradients and theirs, within the bound that the suite would judge theirs by."""
-    values, rules = relative.given(of), OPERATIONS[relative.operation]
-    forward, backward = (
-        experiments.told(relative, of, values, rules, FLOAT64, gradients=gradients) for gradients in (False, True)
-    )
-    bounds = [expected.bound for told in (forward, backward) for expected in told.values()]
+    both = (told(operation, of, gradients=gradients) for gradients in (False, True))
+    bounds = [expected.bound for results in both for expected in results.values()]
     for mine, other, bound in zip(ours, theirs, bounds, strict=True):
         assert mine.shape == other.shape == bound.shape
         assert (abs(mine - other) <= bound).all()
 
 
-def same(ours, theirs, relative, of):
+def same(ours, theirs, operation, of):
     """Two results of one operation, each within its bound."""
-    bound = experiments.told(relative, of, relative.given(of), OPERATIONS[relative.operation], FLOAT64)["y"].bound
     assert ours.shape == theirs.shape
-    assert (abs(ours - theirs) <= 2 * bound).all()
+    assert (abs(ours - theirs) <= 2 * told(operation, of)["y"].bound).all()
 
 
 def equal(ours, theirs):
@@ -63,13 +70,13 @@ def test_layer_and_rms_norm_are_pytorchs(shape, trailing):
     if trailing >= len(shape):
         pytest.skip("a sample has no more axes")
     of, f = case(shape, trailing=trailing), torch.nn.functional
-    x, weight, bias, _, _, dy = experiments.LAYER.given(of)
+    x, weight, bias, _, _, dy = given_to(LAYER, of)
     theirs = by_torch(lambda x, w, b: f.layer_norm(x, weight.shape, w, b, EPS), (x, weight, bias), dy)
     gradients = relatives.layer_norm_gradients(x, weight, bias, dy, eps=EPS)
-    agree(experiments.LAYER, of, [relatives.layer_norm(x, weight, bias, eps=EPS), *gradients], theirs)
+    agree(LAYER, of, [relatives.layer_norm(x, weight, bias, eps=EPS), *gradients], theirs)
     theirs = by_torch(lambda x, w: f.rms_norm(x, weight.shape, w, EPS), (x, weight), dy)
     gradients = relatives.rms_norm_gradients(x, weight, dy, eps=EPS)
-    agree(experiments.RMS, of, [relatives.rms_norm(x, weight, eps=EPS), *gradients], theirs)
+    agree(RMS, of, [relatives.rms_norm(x, weight, eps=EPS), *gradients], theirs)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -78,17 +85,17 @@ def test_group_and_instance_norm_are_pytorchs(shape):
     f = torch.nn.functional
     for groups in (n for n in range(1, shape[1] + 1) if not shape[1] % n and shape[1] // n * np.prod(shape[2:]) > 1):
         of = case(shape, groups=groups)
-        x, weight, bias, _, _, dy = experiments.GROUP.given(of)
+        x, weight, bias, _, _, dy = given_to(GROUP, of)
         theirs = by_torch(lambda x, w, b, n=groups: f.group_norm(x, n, w, b, EPS), (x, weight, bias), dy)
         gradients = relatives.group_norm_gradients(x, weight, bias, dy, num_groups=groups, eps=EPS)
         y = relatives.group_norm(x, weight, bias, num_groups=groups, eps=EPS)
-        agree(experiments.GROUP, of, [y, *gradients], theirs)
+        agree(GROUP, of, [y, *gradients], theirs)
     if len(shape) > 2:
         of = case(shape)
-        x, weight, bias, _, _, dy = experiments.INSTANCE.given(of)
+        x, weight, bias, _, _, dy = given_to(INSTANCE, of)
         theirs = by_torch(lambda x, w, b: f.instance_norm(x, None, None, w, b, True, 0.0, EPS), (x, weight, bias), dy)
         gradients = relatives.instance_norm_gradients(x, weight, bias, dy, eps=EPS)
-        agree(experiments.INSTANCE, of, [relatives.instance_norm(x, weight, bias, eps=EPS), *gradients], theirs)
+        agree(INSTANCE, of, [relatives.instance_norm(x, weight, bias, eps=EPS), *gradients], theirs)
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (5, 2, 3), (1, 2, 2, 2)])
@@ -97,17 +104,15 @@ def test_weight_norm_is_pytorchs(shape):
     from torch.nn.utils.parametrizations import weight_norm
 
     of = case(shape)
-    v, g, _, _, _, dw = experiments.WEIGHT.given(of)
+    v, g, _, _, _, dw = given_to(WEIGHT, of)
     module = torch.nn.Module()
     module.weight = torch.nn.Parameter(torch.tensor(v))
     parts = weight_norm(module, "weight", 0).parametrizations.weight
     parts.original0.data = torch.tensor(g).reshape(-1, *[1] * (len(shape) - 1))
     dg, dv = torch.autograd.grad(module.weight, [parts.original0, parts.original1], torch.tensor(dw))
     ours = relatives.weight_norm(v, g), *relatives.weight_norm_gradients(v, g, dw)
-    agree(experiments.WEIGHT, of, ours, (module.weight.detach().numpy(), dv.numpy(), dg.numpy().ravel()))
-    of_dx = experiments.told(
-        experiments.WEIGHT, of, experiments.WEIGHT.given(of), relatives.WEIGHT, FLOAT64, gradients=True
-    )
+    agree(WEIGHT, of, ours, (module.weight.detach().numpy(), dv.numpy(), dg.numpy().ravel()))
+    of_dx = told(WEIGHT, of, gradients=True)
     reach = (of_dx["dx"].bound * abs(v)).reshape(len(v), -1).sum(1)
     assert (abs((ours[1] * v).reshape(len(v), -1).sum(1)) <= reach).all()  # at right angles to v
 
@@ -140,11 +145,11 @@ def measured(torch, center, deviation, eps):
 def test_generalized_batch_norm_is_what_autograd_makes_of_it(shape, center, deviation):
     torch = pytest.importorskip("torch")
     of = case(shape, center=center, deviation=deviation)
-    x, weight, bias, _, _, dy = experiments.GENERALIZED.given(of)
+    x, weight, bias, _, _, dy = given_to(GENERALIZED, of)
     asked = {"center": center, "deviation": deviation, "eps": EPS}
     theirs = by_torch(measured(torch, **asked), (x, weight, bias), dy)
     gradients = relatives.generalized_batch_norm_gradients(x, weight, bias, dy, **asked)
-    agree(experiments.GENERALIZED, of, [relatives.generalized_batch_norm(x, weight, bias, **asked), *gradients], theirs)
+    agree(GENERALIZED, of, [relatives.generalized_batch_norm(x, weight, bias, **asked), *gradients], theirs)
     if (center, deviation) == ("mean", "standard"):
         y, *_ = reference.train(x, weight, bias, bias, abs(weight), momentum=0.1, eps=EPS)
         assert np.array_equal(relatives.generalized_batch_norm(x, weight, bias, **asked), y)
@@ -152,7 +157,7 @@ def test_generalized_batch_norm_is_what_autograd_makes_of_it(shape, center, devi
         l1 = measured(torch, center, deviation, EPS)
         theirs = by_torch(lambda *given: l1(*given, outside=True), (x, weight, bias), dy)
         gradients = relatives.l1_batch_norm_gradients(x, weight, bias, dy, eps=EPS)
-        agree(experiments.L1, of, [relatives.l1_batch_norm(x, weight, bias, eps=EPS), *gradients], theirs)
+        agree(L1, of, [relatives.l1_batch_norm(x, weight, bias, eps=EPS), *gradients], theirs)
 
 
 @pytest.mark.parametrize("deviation", ["standard", "mean absolute", "mean absolute, as sigma", "half range"])
@@ -160,7 +165,7 @@ def test_generalized_batch_norm_is_what_autograd_makes_of_it(shape, center, devi
 def test_the_derivatives_of_center_and_deviation(center, deviation):
     """By central differences, whose error is the third derivative's: none for what is piecewise linear."""
     rules, x = Rules(center=center, deviation=deviation), case((6, 2))
-    x = experiments.GENERALIZED.given(x).x
+    x = given_to(GENERALIZED, x).x
     groups = reference.statistics(x, rules)
     share = np.broadcast_to(reference.center_share(x, rules), x.shape)
     pull = reference.variance_share(x, groups, rules)
@@ -180,24 +185,24 @@ def test_the_derivatives_of_center_and_deviation(center, deviation):
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_identities(shape):
     of = case(shape)
-    x, weight, bias, *_ = experiments.INSTANCE.given(of)
+    x, weight, bias, *_ = given_to(INSTANCE, of)
     one, zero = np.ones(shape[1:]), np.zeros(shape[1:])
     unit, none = np.ones(shape[1]), np.zeros(shape[1])
     layer = relatives.layer_norm(x, one, zero, eps=EPS)
-    same(relatives.group_norm(x, unit, none, num_groups=1, eps=EPS), layer, experiments.GROUP, replace(of, groups=1))
+    same(relatives.group_norm(x, unit, none, num_groups=1, eps=EPS), layer, GROUP, replace(of, groups=1))
     instance = relatives.instance_norm(x, weight, bias, eps=EPS)
     group = relatives.group_norm(x, weight, bias, num_groups=shape[1], eps=EPS)
-    same(group, instance, experiments.INSTANCE, of)
+    same(group, instance, INSTANCE, of)
     alone = [reference.train(x[i : i + 1], weight, bias, none, unit, momentum=0.1, eps=EPS)[0] for i in range(len(x))]
-    same(np.concatenate(alone), instance, experiments.INSTANCE, of)
+    same(np.concatenate(alone), instance, INSTANCE, of)
 
 
 def test_rms_norm_is_layer_norm_of_what_is_centered():
     of = case((5, 7), trailing=1)
-    x, weight, *_ = experiments.LAYER.given(of)
+    x, weight, *_ = given_to(LAYER, of)
     centered = x - x.mean(1, keepdims=True)
     layer = relatives.layer_norm(x, weight, np.zeros(7), eps=EPS)
-    same(relatives.rms_norm(centered, weight, eps=EPS), layer, experiments.LAYER, of)
+    same(relatives.rms_norm(centered, weight, eps=EPS), layer, LAYER, of)
 
 
 @pytest.mark.parametrize("grouping", ["contiguous", "interleaved", "of that size"])
@@ -222,18 +227,16 @@ def test_a_group_has_c_over_g_channels():
 @pytest.mark.parametrize("values", [[1, 3, 3, 5, 7, 9], [1, 3, 5, 5, 7, 9], [1, 3, 3, 3, 7, 9]])
 def test_the_gradient_of_a_tied_median_is_left_open(values):
     """Of values that tie for a place in the middle, any may be the one that is taken."""
-    given = experiments.GENERALIZED.given(case((6, 1)))._replace(x=np.array(values, dtype=float)[:, None])
+    given = given_to(GENERALIZED, case((6, 1)))._replace(x=np.array(values, dtype=float)[:, None])
     of = case((6, 1), center="median", deviation="mean absolute")
-    rules = OPERATIONS["generalized batch norm"]
-    told = experiments.told(experiments.GENERALIZED, of, given, rules, FLOAT64, gradients=True)
-    assert not np.isfinite(told["dx"].bound).any()
+    assert not np.isfinite(told(GENERALIZED, of, given, gradients=True)["dx"].bound).any()
 
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_split_batch_is_the_whole_batch(devices):
     """Whatever the number of devices; rivals are what their names say."""
     of = case((8, 3, 2))
-    values = experiments.GENERALIZED.given(of)._replace(running_mean=np.zeros(3), running_var=np.ones(3))
+    values = given_to(GENERALIZED, of)._replace(running_mean=np.zeros(3), running_var=np.ones(3))
     x, weight, bias, mean, var, dy = values
     options = {"devices": devices, "momentum": 0.1, "eps": EPS}
     whole = train(x, weight, bias, mean, var, momentum=0.1, eps=EPS)

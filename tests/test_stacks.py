@@ -10,21 +10,13 @@ from test_rules import CHOICES
 
 from normspec.conformance.cases.arithmetic import GRADES, Arithmetic
 from normspec.conformance.cases.cases import Case, Inputs, inputs
+from normspec.conformance.cases.given import given_to
+from normspec.conformance.cases.operations import OPERATIONS, Arrangement, Operation
 from normspec.conformance.claims.claims import CLAIMS
-from normspec.conformance.predictions import bounds, prediction
+from normspec.conformance.predictions import bounds, calls, prediction
+from normspec.conformance.predictions.calls import Part, part_of
 from normspec.conformance.predictions.prediction import Expected, Prediction
-from normspec.conformance.predictions.stacks import (
-    Part,
-    Problem,
-    by_channel,
-    by_group,
-    by_row,
-    by_unit,
-    problems,
-)
-from normspec.conformance.trials import relatives
-from normspec.conformance.trials.experiments import OPERATIONS
-from normspec.conformance.trials.relatives import RELATIVES, Relative, told
+from normspec.conformance.predictions.stacks import Problem, problems
 from normspec.reference import ARTICLE, Rules
 
 WIDE, NARROW = GRADES["float64"][0], GRADES["float32"][0]
@@ -99,7 +91,7 @@ STEPS = (1, 2, 3, 7)
 
 def part(kind: str, one: Case, momentum: float | None, step: int = 1, previous: Part | None = None) -> Part:
     names = {name: name for name in RESULTS[kind]}
-    return Part(kind, names, names, given(one), by_channel(one.shape), one.eps, momentum, step, previous)
+    return Part(kind, names, names, given(one), Arrangement("channels", one.shape), one.eps, momentum, step, previous)
 
 
 def alone(one: Part, rules: Rules, arithmetic: Arithmetic) -> Prediction:
@@ -184,10 +176,13 @@ SHAPES = ((2, 6), (3, 12, 2), (2, 6, 2, 3), (1, 12, 2, 1, 2), (4, 6, 1), (2, 24)
 MEASURES = tuple((c, d) for c in ("mean", "median", "midrange") for d in ("standard", "mean absolute", "half range"))
 
 
-def of_relative(relative: Relative, rules: Rules) -> Iterator[list[Case]]:
+RELATIVES = [o for o in OPERATIONS.values() if o.methods[0].kind in ("normalized", "weight norm")]
+
+
+def of_relative(relative: Operation, rules: Rules) -> Iterator[list[Case]]:
     """Stacks of cases: of ranks, group counts, trailing axes and data of many kinds, and of one measure each."""
-    measures = MEASURES if rules == OPERATIONS[relative.operation] else MEASURES[::4]
-    for center, deviation in measures if relative.asked else MEASURES[:1]:
+    measures = MEASURES if rules == relative.rules else MEASURES[::4]
+    for center, deviation in measures if "center" in relative.methods[0].options else MEASURES[:1]:
         yield [
             case(shape, data, 3 * i, eps=eps, groups=groups, trailing=trailing, center=center, deviation=deviation)
             for i, (shape, groups, trailing) in enumerate(
@@ -200,80 +195,48 @@ def of_relative(relative: Relative, rules: Rules) -> Iterator[list[Case]]:
         ]
 
 
-def rivals_of(relative: Relative) -> list[Rules]:
+def rivals_of(relative: Operation) -> list[Rules]:
     """The operation's own rules and every replacement that some claim names for it."""
-    base = OPERATIONS[relative.operation]
     changes = {
-        rival.change: None
-        for claim in CLAIMS.values()
-        if claim.operation == relative.operation
-        for rival in claim.rivals
+        rival.change: None for claim in CLAIMS.values() if claim.operation == relative.name for rival in claim.rivals
     }
-    return [replace(base, **dict(change)) for change in ((), *changes)]
+    return [replace(relative.rules, **dict(change)) for change in ((), *changes)]
 
 
 @pytest.mark.parametrize("relative", RELATIVES, ids=lambda relative: relative.name)
-def test_a_stack_of_a_relative(relative: Relative) -> None:
+def test_a_stack_of_a_relative(relative: Operation) -> None:
     for rules in rivals_of(relative):
         for cases in of_relative(relative, rules):
-            check_relative(relative, cases, rules, [relative.given(one) for one in cases])
+            check_relative(relative, cases, rules, [given_to(relative, one) for one in cases])
 
 
-def check_relative(relative: Relative, cases: Sequence[Case], rules: Rules, arrays: Sequence[Inputs]) -> None:
-    for gradients in (False, True):
-        names = {name: name for name in relative.results(gradients=gradients)}
-        kind = "weight norm" if relative.lie == "units" else "train" if gradients else "normalized"
-        asked = (cases[0].center, cases[0].deviation) if relative.asked else ("mean", "standard")
-        parts = [
-            Part(
-                f"{kind} gradients" if gradients else kind,
-                names,
-                names,
-                values,
-                placement(relative, one),
-                one.eps,
-                asked=asked,
-            )
-            for one, values in zip(cases, arrays, strict=True)
-        ]
-        by_itself = [
-            told(relative, one, values, rules, NARROW, gradients=gradients)
-            for one, values in zip(cases, arrays, strict=True)
-        ]
-        assert_the_same(parts, rules, by_itself)
-
-
-def placement(relative: Relative, one: Case) -> Any:
-    shape = one.shape
-    return {
-        "rows": lambda: by_row(shape, relative.parameters(one)),
-        "groups": lambda: by_group(shape, one.groups),
-        "units": lambda: by_unit(shape),
-        "channels": lambda: by_channel(shape),
-        "batch": lambda: by_channel(shape),
-    }[relative.lie]()
+def check_relative(relative: Operation, cases: Sequence[Case], rules: Rules, arrays: Sequence[Any]) -> None:
+    for method in relative.methods[:2]:
+        parts = [part_of(relative, method, one, values) for one, values in zip(cases, arrays, strict=True)]
+        assert_the_same(parts, rules, [calls.alone(one, rules, NARROW) for one in parts])
 
 
 @pytest.mark.parametrize("data", [[1, 3, 3, 5, 7, 9], [1, 3, 5, 5, 7, 9], [1, 1, 1, 5, 9, 9], [2, 2, 2, 2, 2, 2]])
 def test_ties(data: list[float]) -> None:
     """Of several values that are the median or an end, in one channel of a stack."""
-    relative = relatives.GENERALIZED
+    relative = OPERATIONS["generalized batch norm"]
     for center, deviation in MEASURES:
         cases = [case(s, center=center, deviation=deviation, eps=1e-3) for s in ((6, 1), (3, 2, 2), (5, 2))]
-        arrays = [Inputs(*(a.copy() for a in relative.given(one))) for one in cases]
+        arrays = [Inputs(*(a.copy() for a in given_to(relative, one))) for one in cases]
         arrays[0] = arrays[0]._replace(x=np.array(data, float)[:, None])
         arrays[1].x[:, 0] = np.reshape(data, (3, 2))
-        check_relative(relative, cases, OPERATIONS[relative.operation], arrays)
+        check_relative(relative, cases, relative.rules, arrays)
 
 
 @pytest.mark.parametrize("grouping", ["contiguous", "interleaved", "of that size"])
 def test_every_grouping(grouping: Any) -> None:
-    rules = replace(OPERATIONS["group norm"], grouping=grouping)
+    relative = OPERATIONS["group norm"]
+    rules = replace(relative.rules, grouping=grouping)
     cases = [case(s, groups=g, eps=1e-3, seed=g) for s in SHAPES for g in (1, 2, 3, 6)]
-    check_relative(relatives.GROUP, cases, rules, [relatives.GROUP.given(one) for one in cases])
+    check_relative(relative, cases, rules, [given_to(relative, one) for one in cases])
 
 
-@pytest.mark.parametrize("rules", rivals_of(relatives.INSTANCE), ids=str)
+@pytest.mark.parametrize("rules", rivals_of(OPERATIONS["instance norm"]), ids=str)
 def test_instance_norm_with_running_statistics(rules: Rules) -> None:
     cases = [one for one in CASES if len(one.shape) > 2]
     for kind in ("train", "evaluate"):

@@ -162,7 +162,7 @@ def test_both_claims_share_two_networks():
     assert Verdict.from_serializable(verdicts[0].serializable()) == verdicts[0]
 
 
-@pytest.mark.parametrize("name", ["torch", "jax-jit"])
+@pytest.mark.parametrize("name", ["torch", pytest.param("jax-jit", marks=pytest.mark.long)])
 def test_frameworks_conform(name):
     pytest.importorskip(name.partition("-")[0])
     lab = laboratory(seed=1)

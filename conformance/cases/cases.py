@@ -86,8 +86,8 @@ def inputs(case: Case) -> Inputs:
     if case.data == "overlapping":
         x = np.broadcast_to(x[:1], x.shape)
     small = parameter_dtype(case.dtype)
-    of_channels = (rounded(a, small) for a in (weight, bias, mean, var))
-    return Inputs(rounded(x, case.dtype), *of_channels, rounded(dy, case.dtype))
+    weight, bias, mean, var = (rounded(a, small) for a in (weight, bias, mean, var))
+    return Inputs(rounded(x, case.dtype), weight, bias, mean, var, rounded(dy, case.dtype))
 
 
 def rounded(values: Array, dtype: str) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from normspec.conformance.cases.arithmetic import FORMATS
 from normspec.conformance.cases.cases import GENERAL, LAYOUTS, Case, exact_spreads
+from normspec.conformance.cases.operations import OPERATIONS, Operation
 from normspec.conformance.cases.sizes import EDGES, LAYERS
 
 DEFAULT_SEED = 20150211  # the day of arXiv 1502.03167; any number would do, but always the same one
@@ -262,7 +263,8 @@ def _constant_cases(pick: Pick, dtype: str) -> Case:
 def _constant_corners(dtype: str) -> list[Case]:
     """An eps that is 0 in float16, where squares are far from overflow: seed 20150237 drew none, and JAX passed."""
     alone = Case(dtype=dtype, shape=(4, 3), data="constant", location=1.0, eps=2.0**-30, seed=1)
-    return [alone] if dtype == "float16" else []
+    # Of zeros, a rival that does not subtract the mean is decided, too: 1 / sqrt(eps) alone is near float16's largest.
+    return [alone, replace(alone, location=0.0, seed=2)] if dtype == "float16" else []
 
 
 constant = Pool("constant", _constant_cases, _constant_corners, share=0.3)
@@ -331,17 +333,21 @@ _GROUPS: tuple[_Form, ...] = (
     ((2, 6, 2), 2, 0), ((2, 4, 2, 2), 2, 0), ((3, 6, 2), 3, 0), ((4, 8), 2, 0), ((2, 4, 2), 1, 0), ((2, 3, 4), 3, 0),
     ((1, 12, 1, 2), 2, 0), ((2, 4, 2, 1, 2), 2, 0),
 )  # fmt: skip
+_EXACT_FORMS = {
+    "rows": _ROWS, "channels": _INSTANCES, "groups": _GROUPS, "units": tuple((shape, 1, 0) for shape, *_ in _ROWS),
+}  # fmt: skip
+"""By how parameters lie."""
 _WIDER: dict[str, tuple[_Form, ...]] = {
-    "layer norm": (((7, 33), 1, 0), ((3, 5, 16), 1, 1), ((2, 3, 4, 5), 1, 0), ((4, 257), 1, 1)),
-    "instance norm": (((2, 5, 33), 1, 0), ((3, 4, 8, 8), 1, 0), ((2, 3, 2, 3, 4), 1, 0)),
-    "group norm": (((2, 12, 5), 3, 0), ((3, 32, 4, 4), 4, 0), ((5, 64), 8, 0), ((2, 6, 3, 4), 6, 0)),
+    "rows": (((7, 33), 1, 0), ((3, 5, 16), 1, 1), ((2, 3, 4, 5), 1, 0), ((4, 257), 1, 1)),
+    "channels": (((2, 5, 33), 1, 0), ((3, 4, 8, 8), 1, 0), ((2, 3, 2, 3, 4), 1, 0)),
+    "groups": (((2, 12, 5), 3, 0), ((3, 32, 4, 4), 4, 0), ((5, 64), 8, 0), ((2, 6, 3, 4), 6, 0)),
 }
 
 
 _LONG: dict[str, tuple[_Form, ...]] = {
-    "layer norm": (((3, 2048), 1, 0), ((2, 5), 1, 0)),
-    "instance norm": (((2, 2, 32, 32), 1, 0), ((2, 3, 5), 1, 0)),
-    "group norm": (((2, 8, 16, 16), 2, 0), ((2, 10), 2, 0)),
+    "rows": (((3, 2048), 1, 0), ((2, 5), 1, 0)),
+    "channels": (((2, 2, 32, 32), 1, 0), ((2, 3, 5), 1, 0)),
+    "groups": (((2, 8, 16, 16), 2, 0), ((2, 10), 2, 0)),
 }
 
 
@@ -350,22 +356,14 @@ def _formed(case: Case, form: _Form) -> Case:
     return replace(case, shape=shape, groups=groups, trailing=trailing)
 
 
-def _values_behind(operation: str, form: _Form) -> int:
-    """How many values share their statistics."""
-    shape, groups, trailing = form
-    if operation == "instance norm":
-        return math.prod(shape[2:])
-    return math.prod(shape[-trailing:] if trailing else shape[1:]) // groups
-
-
-def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Pool]:
+def _within_samples(operation: Operation) -> tuple[Pool, Pool, Pool]:
     """Exact cases, hostile ones, and those that tell sums in half, for an operation that normalizes within a sample."""
-    kind = "layer norm" if operation in ("rms norm", "weight norm") else operation
+    forms, kind = _EXACT_FORMS[operation.lie], "rows" if operation.lie == "units" else operation.lie
 
     def exactly(pick: Pick, dtype: str) -> Case:
         form = pick(forms)
         case = _formed(_exact_cases(pick, dtype), form)
-        spread = pick(exact_spreads(_values_behind(operation, form)))
+        spread = pick(exact_spreads(operation.size(case)))
         root = pick((2, 4))
         return replace(case, data=f"exact {spread}", eps=case.scale**2 * (root**2 - spread))
 
@@ -375,7 +373,7 @@ def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Po
 
     def roughly(pick: Pick, dtype: str) -> Case:
         case = _formed(_accuracy_cases(pick, dtype), pick(_WIDER[kind]))
-        if operation == "weight norm" and case.data == "constant":
+        if operation.rules.eps_rule == "absent" and case.data == "constant":
             return replace(case, location=case.scale)  # the norm of nothing but zeros has no inverse
         return case
 
@@ -387,7 +385,7 @@ def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Po
 
         Which of the values that share one is so is chance: there are enough of them for some to be.
         """
-        if dtype not in ("float64", "float32") or kind != operation:  # what is not centered has no such case
+        if dtype not in ("float64", "float32") or operation.rules.center == "zero":  # nothing is subtracted there
             return []
         ratios = (2.0**16, 2.0**32) if dtype == "float64" else (2.0**16,)
         plain = Case(dtype=dtype, shape=(1, 1), data="bell", scale=2.0**-10, eps=2.0**-30)
@@ -398,18 +396,14 @@ def _of_relative(operation: str, forms: Sequence[_Form]) -> tuple[Pool, Pool, Po
         ]
 
     return (
-        Pool(f"exact {operation}", exactly, corners, share=0.5),
-        Pool(f"hostile {operation}", roughly, far_from_zero, share=0.3),
-        Pool(f"half {operation}", in_half, share=0.1),
+        Pool(f"exact {operation.name}", exactly, corners, share=0.5),
+        Pool(f"hostile {operation.name}", roughly, far_from_zero, share=0.3),
+        Pool(f"half {operation.name}", in_half, share=0.1),
     )
 
 
-exact_layer, hostile_layer, half_layer = _of_relative("layer norm", _ROWS)
-exact_instance, hostile_instance, half_instance = _of_relative("instance norm", _INSTANCES)
-exact_group, hostile_group, half_group = _of_relative("group norm", _GROUPS)
-instances = replace(exact_instance, name="instances", share=0.1)
-exact_rms, hostile_rms, half_rms = _of_relative("rms norm", _ROWS)
-exact_weight, hostile_weight, _ = _of_relative("weight norm", tuple((shape, 1, 0) for shape, *_ in _ROWS))
+_OF_RELATIVES = {name: _within_samples(o) for name, o in OPERATIONS.items() if not o.over_batch}
+instances = replace(_OF_RELATIVES["instance norm"][0], name="instances", share=0.1)
 
 
 def _l1_cases(pick: Pick, dtype: str) -> Case:
@@ -522,19 +516,16 @@ def _hostile_split(pick: Pick, dtype: str) -> Case:
 exact_split = Pool("exact split", _exact_split, share=0.3)
 hostile_split = Pool("hostile split", _hostile_split, share=0.3)
 
-EXACT = {
-    "linear norm": linear,
+EXACT, HOSTILE, HALF = ({name: made[i] for name, made in _OF_RELATIVES.items()} for i in range(3))
+"""The pools of every operation by its name: of exact cases, of hostile ones, and of those that tell sums in half."""
+EXACT |= {
+    "batch norm": exact,
     "l1 batch norm": exact_l1,
     "generalized batch norm": generalized,
-    "batch norm": exact,
-    "layer norm": exact_layer,
-    "instance norm": exact_instance,
-    "group norm": exact_group,
-    "rms norm": exact_rms,
-    "weight norm": exact_weight,
+    "linear norm": linear,
     "train split": exact_split,
 }
-"""The pool of exact cases of every operation."""
+HOSTILE |= {"batch norm": accuracy, "l1 batch norm": hostile_l1, "train split": hostile_split}
 
 
 # -- more accuracy pools ----------------------------------------------------------------------------------------------

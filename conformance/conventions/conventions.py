@@ -16,6 +16,8 @@ import numpy as np
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import formula_grades, shortest
 from normspec.conformance.cases.cases import Case
+from normspec.conformance.cases.given import given
+from normspec.conformance.cases.operations import PARAMETERS, STATE
 from normspec.conformance.cases.pools import Pool
 from normspec.conformance.claims.claims import Rival
 from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered, told
@@ -24,10 +26,8 @@ from normspec.conformance.trials.experiments import (
     CUMULATIVE,
     EVALUATE,
     LAYER,
-    STATE,
     TRAIN,
     Experiment,
-    given,
     new_layer,
     run_train,
     state_of,
@@ -503,7 +503,7 @@ class _Survey:
 
     def _initial(self, dtype: str) -> Finding | None:
         case = Case(dtype=dtype, shape=(4, 3), data="exact 3")
-        names = ("weight", "bias", *STATE)
+        names = (*PARAMETERS, *STATE)
         try:
             state = state_of(new_layer(self.backend, case), 3, names)
         except (NotOffered, Crashed) as error:

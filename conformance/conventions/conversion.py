@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import REFERENCE, Arithmetic, formula_grades, parameter_dtype, shortest
 from normspec.conformance.cases.cases import Case, Inputs, rounded
+from normspec.conformance.cases.given import given
+from normspec.conformance.cases.operations import PARAMETERS, STATE
 from normspec.conformance.conventions.conventions import OWN_MOMENTUM, WORDS, Conduct, Conventions, shared
 from normspec.conformance.predictions import prediction
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.predictions.prediction import Expected
 from normspec.conformance.trials.adapters import Crashed, NotOffered
-from normspec.conformance.trials.experiments import STATE, given, run_evaluate, run_train
+from normspec.conformance.trials.experiments import run_evaluate, run_train
 from normspec.conformance.verdicts.laboratory import Laboratory
 from normspec.reference import Rules, statistics
 from normspec.reference.batch_norm import scale_and_shift, tracked
@@ -260,7 +262,7 @@ def _factor(a: Rules, b: Rules) -> str:
 
 # -- functions made of steps ------------------------------------------------------------------------------------------
 
-_ARRAYS = ("weight", "bias", *STATE)
+_ARRAYS = (*PARAMETERS, *STATE)
 _OPTIONS = ("eps", "momentum", "m", "n", "steps")
 
 

@@ -9,7 +9,7 @@ import pprint
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -20,31 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normspec import __version__
-from normspec.conformance.cases.arithmetic import GRADES, parameter_dtype
-from normspec.conformance.cases.cases import Array, Case, Inputs
+from normspec.conformance.cases.arithmetic import GRADES
+from normspec.conformance.cases.cases import Case, Inputs
+from normspec.conformance.cases.given import BehindLinear, Values
+from normspec.conformance.cases.operations import FIELDS, LIKE, METHODS, OF_METHOD, STATE, dtype_of
 from normspec.conformance.claims.claims import CLAIMS
-from normspec.conformance.predictions import prediction
+from normspec.conformance.predictions.calls import alone, part_of
 from normspec.conformance.predictions.prediction import Expected
-from normspec.conformance.trials import networks, split
 from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered
-from normspec.conformance.trials.experiments import OPERATIONS
-from normspec.conformance.trials.relatives import RELATIVES, Relative, told
 from normspec.conformance.verdicts.checking import Check, Replay
-from normspec.reference import ARTICLE, relatives
+from normspec.reference import ARTICLE
 from normspec.reference.linear import linear
 
-NAMES = {
-    "train": ("y", "running_mean", "running_var"),
-    "evaluate": ("y",),
-    "train_gradients": ("dx", "dweight", "dbias"),
-    "evaluate_gradients": ("dx", "dweight", "dbias"),
-    **split.RESULTS,
-    **{r.method(gradients=g): r.results(gradients=g) for r in RELATIVES for g in (False, True)},
-    "instance_norm_train": ("y", "running_mean", "running_var"),
-    "instance_norm_evaluate": ("y",),
-    "linear_norm": ("y",),
-    "linear_norm_gradients": networks.GRADIENTS,
-}
 LARGEST = 5_000
 """Elements in all; a case of more gets no script, its one line must do."""
 
@@ -155,7 +142,7 @@ def _text(check: Check, calls: list[Call], of_layer: Mapping[str, Expected], aga
     names = _names_in_layer(calls, of_layer)
     for number, made in enumerate(calls, 1):
         of_nothing = made.method.endswith("gradients") and not made.arguments[0].size  # no formula has anything to say
-        if made.target == "adapter" and made.method in NAMES and not of_nothing:
+        if made.target == "adapter" and made.method in METHODS and not of_nothing:
             parts.append(_call(number, made, check.dtype))
         else:
             told_of = {name: of_layer[name] for name in names[number - 1] if name in of_layer}
@@ -293,14 +280,13 @@ def _wrapped(numbers: str) -> str:
 
 def _call(number: int, made: Call, dtype: str) -> str:
     """The source of one call of the operation, and of the comparison with what is right."""
-    names, expected = NAMES[made.method], _expected(made, dtype)
+    names, expected = METHODS[made.method].results, _expected(made, dtype)
     lines = [f"print({f'call {number}: adapter.{made.method}'!r})", "results = spec_call("]
     lines += [f"    adapter.{made.method},", _arguments(made), ")"]
     if len(names) == 1:
         lines.append("results = [results]")
     for position, name in enumerate(names):
-        own = made.arguments[0].dtype.name
-        kept = own if name in ("y", "dx", "du", "dw", "db") else parameter_dtype(own)
+        kept = dtype_of(LIKE[name], made.arguments[0].dtype.name)
         lines.append(_compare(name, f"results[{position}]", expected[name], kept))
     return "\n".join(lines)
 
@@ -381,41 +367,16 @@ def _expected_of_layer(replayed: Replay, trace: Mapping[str, Any], dtype: str) -
     }
 
 
-def _of_relative(relative: Relative, made: Call, arrays: Sequence[Array], dtype: str) -> Mapping[str, Expected]:
-    """What the formula of a relative gives for one call of it."""
-    gradients = made.method.endswith("_gradients")
-    x, weight, *rest = arrays
-    bias = rest.pop(0) if relative.bias else np.zeros_like(weight)
-    values = Inputs(x, weight, bias, np.zeros(1), np.ones(1), rest[0] if gradients else np.zeros_like(x))
-    options = dict(made.options)
-    options["groups"] = options.pop("num_groups", 1)
-    case = Case(dtype=dtype, shape=x.shape, data="as handed over", **options)
-    return told(relative, case, values, OPERATIONS[relative.operation], GRADES[dtype][0], gradients=gradients)
-
-
 def _expected(made: Call, dtype: str) -> Mapping[str, Expected]:
-    """What the article's formula gives for one call of the operation."""
-    arrays = [a.astype(np.float64) for a in made.arguments]
-    none = np.zeros_like(arrays[1])
-    finest = GRADES[dtype][0]
-    for relative in RELATIVES:
-        if made.method in (relative.method(gradients=False), relative.method(gradients=True)):
-            return _of_relative(relative, made, arrays, dtype)
-    if made.method.startswith("linear_norm"):
-        layer, (weight, bias, *dy) = networks.Before._make(arrays[:3]), arrays[3:]
-        values = Inputs(linear(*layer), weight, bias, none, none, *(dy or [none]))
-        return networks.handed_on(layer, values, ARTICLE, finest, eps=made.options["eps"], gradients=bool(dy))
-    if made.method in ("train_gradients", "train_split_gradients"):
-        given = Inputs._make([*arrays[:3], none, none, arrays[3]])
-    else:
-        given = Inputs._make([*arrays[:5], arrays[5] if len(arrays) > 5 else arrays[0]])
-    tracked = made.method.startswith("instance_norm")
-    method = made.method.removeprefix("instance_norm_")
-    predict: Callable[..., Mapping[str, Expected]]
-    if made.method.startswith("train_split"):
-        predict = split.told if made.method == "train_split" else split.told_gradients
-    else:
-        predict = getattr(prediction, method)
+    """What the article's formula gives for one call of an operation."""
+    operation, method = OF_METHOD[made.method], METHODS[made.method]
+    arrays = dict(zip(method.arguments, (a.astype(np.float64) for a in made.arguments), strict=True))
+    x = linear(arrays["u"], arrays["w"], arrays["b"]) if operation.behind_linear else arrays["x"]
+    none = np.zeros_like(arrays["weight"])
+    named = {"x": x, "dy": np.zeros_like(x), **dict.fromkeys(("bias", *STATE), none), **arrays}
+    values: Values = (BehindLinear if operation.behind_linear else Inputs)(**named)
+    fields = {FIELDS.get(name, name): value for name, value in made.options.items()}
+    case = Case(dtype=dtype, shape=x.shape, data="as handed over", trailing=none.ndim, **fields)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns of the mean of nothing
-        return predict(given, relatives.INSTANCE if tracked else ARTICLE, finest, **made.options)
+        return alone(part_of(operation, method, case, values), operation.rules, GRADES[dtype][0])

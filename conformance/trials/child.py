@@ -16,16 +16,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from normspec.conformance.claims.claims import CLAIMS
+from normspec.conformance.cases.operations import METHODS, PARAMETERS, STATE
 from normspec.conformance.trials import adapters, surroundings, wire
 from normspec.conformance.trials.adapters import BadAdapter, Unavailable
 
-_OTHERS = sorted({claim.operation.replace(" ", "_") for claim in CLAIMS.values()} - {"batch_norm"})
-RELATIVES = tuple(f"{name}{ending}" for name in _OTHERS for ending in ("", "_gradients"))
-TRACKED = ("instance_norm_train", "instance_norm_evaluate")
-METHODS = ("train", "evaluate", "train_gradients", "evaluate_gradients", "layer", *RELATIVES, *TRACKED, "train_network")
+FUNCTIONS = (*METHODS, "layer", "train_network")
 OF_LAYER = ("train", "evaluate", "state")
-STATE = ("weight", "bias", "running_mean", "running_var")
 _KEPT_RESULTS, _KEPT_BYTES = 16, 2**24
 """How much of earlier results is kept, to see whether later calls change them."""
 _ROOM = 2**20
@@ -85,7 +81,7 @@ def _opened(spec: str) -> tuple[Any, tuple[str, Any]]:
             "deviations": [dict(vars(d)) for d in backend.deviations],
             "compiles": backend.compiles,
             "source": None if backend.source is None else tuple(backend.source),
-            "offers": [m for m in METHODS if callable(getattr(backend.adapter, m, None))],
+            "offers": [m for m in FUNCTIONS if callable(getattr(backend.adapter, m, None))],
         }
         return backend.adapter, ("opened", plain)
     except BadAdapter as problem:
@@ -153,7 +149,8 @@ class _Server:
         given = [(i, a) for i, a in enumerate(arguments) if isinstance(a, _ndarray)]
         room = _ROOM + sum(a.size for _, a in given)
         if method == "state" and isinstance(returned, Mapping):
-            return "state", {name: self.element(returned[name], given, room) for name in STATE if name in returned}
+            held = [name for name in (*PARAMETERS, *STATE) if name in returned]
+            return "state", {name: self.element(returned[name], given, room) for name in held}
         if isinstance(returned, tuple | list) and len(returned) <= 8:
             kind = "tuple" if isinstance(returned, tuple) else "list"
             return kind, [self.element(value, given, room) for value in returned]

@@ -4,12 +4,13 @@ import numpy as np
 
 from normspec.conformance.cases.arithmetic import coarsest
 from normspec.conformance.cases.cases import Case, Inputs
+from normspec.conformance.cases.operations import PARAMETERS, STATE
 from normspec.conformance.predictions import prediction
 from normspec.conformance.predictions.bounds import ROOT_STEPS
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.predictions.prediction import Expected
 from normspec.conformance.trials.adapters import Backend
-from normspec.conformance.trials.experiments import STATE, new_layer, run_layer, state_of
+from normspec.conformance.trials.experiments import new_layer, run_layer, state_of
 from normspec.reference import Rules
 from normspec.reference.places import Whole
 from normspec.reference.rivals import AFFINE
@@ -29,7 +30,7 @@ def default_eps(backend: Backend, dtype: str, rules: Rules) -> tuple[float, floa
     scale = 2.0 ** (-14 if rules.eps_rule == "larger of both" else -9)
     case = Case(dtype=dtype, shape=(4, 1), data="exact 3", scale=scale)
     layer = new_layer(backend, case)
-    names = ("weight", "bias", *STATE)
+    names = (*PARAMETERS, *STATE)
     weight, bias, mean, var = (a.astype(np.float64) for a in state_of(layer, 1, names).values())
     x = scale * np.array([[-3.0], [1.0], [1.0], [1.0]])
     y = run_layer(layer.train, case, x)

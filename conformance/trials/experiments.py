@@ -13,30 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normspec import reference
-from normspec.conformance.cases.arithmetic import GRADES, REFERENCE, Arithmetic, parameter_dtype
-from normspec.conformance.cases.cases import Array, Case, Inputs, inputs, laid_out
-from normspec.conformance.cases.memory import kept_by_size
+from normspec.conformance.cases.arithmetic import GRADES, REFERENCE, Arithmetic
+from normspec.conformance.cases.cases import Array, Case, Inputs, laid_out
+from normspec.conformance.cases.given import Values, given, given_to
+from normspec.conformance.cases.operations import (
+    LIKE,
+    METHODS,
+    OF_METHOD,
+    OPERATIONS,
+    STATE,
+    Arrangement,
+    Method,
+    dtype_of,
+)
 from normspec.conformance.predictions import bounds, prediction
+from normspec.conformance.predictions.calls import KINDS, Part, alone, part_of
 from normspec.conformance.predictions.prediction import Expected
-from normspec.conformance.predictions.stacks import Part, by_channel
 from normspec.conformance.trials.adapters import Backend, Crashed, NotOffered, call, called, described, text, told
-from normspec.reference import ARTICLE, Rules, relatives
+from normspec.reference import Rules
 
-OPERATIONS: Mapping[str, Rules] = {
-    "batch norm": ARTICLE,
-    "layer norm": relatives.LAYER,
-    "instance norm": relatives.INSTANCE,
-    "group norm": relatives.GROUP,
-    "rms norm": relatives.RMS,
-    "weight norm": relatives.WEIGHT,
-    "l1 batch norm": relatives.L1,
-    "generalized batch norm": relatives.GENERALIZED,
-    "linear norm": ARTICLE,
-    "train split": ARTICLE,
-}
-"""The rules of every operation, by name."""
 Trace = Mapping[str, NDArray[Any]]
-STATE = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -56,30 +52,10 @@ class Experiment:
     @property
     def base(self) -> Rules:
         """The rules of the operation itself, in which rivals replace a choice."""
-        return OPERATIONS[self.operation]
+        return OPERATIONS[self.operation].rules
 
 
-@kept_by_size(4096)
-def given(case: Case) -> Inputs:
-    """The arrays of a case, made once and not to be written to."""
-    made = inputs(case)
-    for array in made:
-        array.flags.writeable = False
-    return made
-
-
-def handed_over(case: Case, values: Inputs) -> list[NDArray[Any]]:
-    """x, weight, bias, running mean and variance, and dy, as fresh arrays that a backend may be given."""
-    small = parameter_dtype(case.dtype)
-    x = laid_out(values.x, case.dtype, case.layout)
-    dy = laid_out(
-        values.dy, case.dtype, case.dy_layout or (case.layout if case.layout != "zero stride" else "contiguous")
-    )
-    of_channels = "strided" if case.layout == "strided" else "contiguous"
-    return [x, *(laid_out(a, small, of_channels) for a in values[1:5]), dy]
-
-
-# -- the operation ----------------------------------------------------------------------------------------------------
+# -- one call ---------------------------------------------------------------------------------------------------------
 
 
 def offered(backend: Backend, method: str) -> Callable[..., Any]:
@@ -90,82 +66,104 @@ def offered(backend: Backend, method: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def run_train(backend: Backend, case: Case, values: Inputs, method: str = "train") -> dict[str, NDArray[Any]]:
-    """One training step of the backend."""
-    arrays = handed_over(case, values)[:5]
-    shapes = (arrays[0].shape, arrays[3].shape, arrays[4].shape)
-    names = ("y", *STATE)
-    results = call(offered(backend, method), names, shapes, *arrays, momentum=case.momentum, eps=case.eps)
-    return dict(zip(names, results, strict=True))
+def handed_over(method: Method, case: Case, values: Values) -> dict[str, NDArray[Any]]:
+    """The arrays that a method is given, by name: fresh ones, which a backend may be given."""
+    like_x = case.layout if case.layout != "zero stride" else "contiguous"
+    layouts = {"x": case.layout, "dy": case.dy_layout or like_x}
+    of_others = "strided" if case.layout == "strided" else "contiguous"
+    return {
+        name: laid_out(getattr(values, name), dtype_of(name, case.dtype), layouts.get(name, of_others))
+        for name in method.arguments
+    }
 
 
-def run_evaluate(backend: Backend, case: Case, values: Inputs, method: str = "evaluate") -> dict[str, NDArray[Any]]:
-    """One evaluation, and what the given state holds after it."""
-    arrays = handed_over(case, values)[:5]
-    (y,) = call(offered(backend, method), ("y",), (arrays[0].shape,), *arrays, eps=case.eps)
-    return {"y": y, "running_mean": arrays[3], "running_var": arrays[4]}
+def called_with(
+    method: Method, backend: Backend, case: Case, arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """What a method of the backend returns for these arrays. Raises NotOffered or Crashed."""
+    shapes = [arrays[like].shape if (like := LIKE[name]) in arrays else case.shape for name in method.results]
+    options = {name: method.option(name, case) for name in method.options}
+    results = call(offered(backend, method.name), method.results, shapes, *arrays.values(), **options)
+    return dict(zip(method.results, results, strict=True))
 
 
-def run_gradients(backend: Backend, case: Case, values: Inputs, method: str) -> dict[str, NDArray[Any]]:
-    """The backend's own dx, dweight and dbias, by `train_gradients` or `evaluate_gradients`."""
-    function = offered(backend, method)
-    x, weight, bias, mean, var, dy = handed_over(case, values)
-    arrays = (x, weight, bias, dy) if method == "train_gradients" else (x, weight, bias, mean, var, dy)
-    names = ("dx", "dweight", "dbias")
-    results = call(function, names, (x.shape, weight.shape, bias.shape), *arrays, eps=case.eps)
-    return dict(zip(names, results, strict=True))
+def run(method: Method, backend: Backend, case: Case, values: Values) -> dict[str, NDArray[Any]]:
+    """The trace of one call: the results, and of an evaluation what the given state holds after it."""
+    offered(backend, method.name)
+    arrays = handed_over(method, case, values)
+    seen = {**arrays, **called_with(method, backend, case, arrays)}
+    return {name: seen[name] for name in method.traced}
 
 
-def _predict_train(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
-    return prediction.train(given(case), rules, arithmetic, eps=case.eps, momentum=case.momentum)
+run_train, run_evaluate = partial(run, METHODS["train"]), partial(run, METHODS["evaluate"])
 
 
-def _predict_evaluate(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
-    values = given(case)
-    state = {name: Expected(getattr(values, name), np.zeros(case.shape[1])) for name in STATE}
-    if rules.evaluation_state == "updated":
-        # evaluate is given no momentum: an update that should not happen can only use the default.
-        moved = prediction.train(values, rules, arithmetic, eps=case.eps, momentum=0.1)
-        state = {name: moved[name] for name in STATE}
-    return {**prediction.evaluate(values, rules, arithmetic, eps=case.eps), **state}
-
-
-def _parts(kind: str, results: Sequence[str], momentum: float | None = None) -> Callable[[Case, Trace], Sequence[Part]]:
-    """The one call of an experiment on batch norm; `momentum` where it is not the case's."""
-    names = {name: name for name in results}
+def _of_one_call(method: Method) -> Experiment:
+    """The experiment that calls a method once."""
+    operation = OF_METHOD[method.name]
 
     def parts(case: Case, _: Trace) -> Sequence[Part]:
-        place, of = by_channel(case.shape), case.momentum if momentum is None else momentum
-        return [Part(kind, names, names, given(case), place, case.eps, of)]
+        return [part_of(operation, method, case, given_to(operation, case))]
 
-    return parts
+    return Experiment(
+        method.name,
+        lambda backend, case: run(method, backend, case, given_to(operation, case)),
+        partial(_predicted, parts),
+        operation=operation.name,
+        parts=parts if method.kind in KINDS else None,
+    )
 
 
-TRAIN = Experiment(
-    "train",
-    lambda backend, case: run_train(backend, case, given(case)),
-    _predict_train,
-    parts=_parts("train", ("y", *STATE)),
-)
-# evaluate is given no momentum: an update that should not happen can only use the default.
-EVALUATE = Experiment(
-    "evaluate",
-    lambda backend, case: run_evaluate(backend, case, given(case)),
-    _predict_evaluate,
-    parts=_parts("evaluate", ("y", *STATE), 0.1),
-)
-TRAIN_GRADIENTS = Experiment(
-    "train_gradients",
-    lambda backend, case: run_gradients(backend, case, given(case), "train_gradients"),
-    lambda case, rules, arithmetic, _: prediction.train_gradients(given(case), rules, arithmetic, eps=case.eps),
-    parts=_parts("train gradients", ("dx", "dweight", "dbias")),
-)
-EVALUATE_GRADIENTS = Experiment(
-    "evaluate_gradients",
-    lambda backend, case: run_gradients(backend, case, given(case), "evaluate_gradients"),
-    lambda case, rules, arithmetic, _: prediction.evaluate_gradients(given(case), rules, arithmetic, eps=case.eps),
-    parts=_parts("evaluate gradients", ("dx", "dweight", "dbias")),
-)
+def _predicted(
+    parts: Callable[[Case, Trace], Sequence[Part]], case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace
+) -> Mapping[str, Expected]:
+    """What must come of these calls: made part by part as it is asked for, as most rules are refuted by the first."""
+    told = _Lazy()
+    for part in parts(case, trace):
+        told.add(list(part.results.values()), partial(alone, part, rules, arithmetic))
+    return told
+
+
+class _Lazy(Mapping[str, Expected]):
+    """Predictions, made part by part as they are asked for: most formulas are refuted by the first."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Callable[[], Mapping[str, Expected]]] = {}
+
+    def add(self, names: Sequence[str], make: Callable[[], Mapping[str, Expected]]) -> None:
+        """Enter a part: the names in it, and what makes it."""
+        self._parts.update(dict.fromkeys(names, cache(make)))
+
+    def __getitem__(self, name: str) -> Expected:
+        return self._parts[name]()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+EXPERIMENTS: Mapping[str, Experiment] = {name: _of_one_call(method) for name, method in METHODS.items()}
+"""One call of every method, by its name."""
+
+
+TRAIN, EVALUATE = EXPERIMENTS["train"], EXPERIMENTS["evaluate"]
+TRAIN_GRADIENTS, EVALUATE_GRADIENTS = EXPERIMENTS["train_gradients"], EXPERIMENTS["evaluate_gradients"]
+LAYER_NORM, LAYER_NORM_GRADIENTS = EXPERIMENTS["layer_norm"], EXPERIMENTS["layer_norm_gradients"]
+RMS_NORM, RMS_NORM_GRADIENTS = EXPERIMENTS["rms_norm"], EXPERIMENTS["rms_norm_gradients"]
+INSTANCE_NORM, INSTANCE_NORM_GRADIENTS = EXPERIMENTS["instance_norm"], EXPERIMENTS["instance_norm_gradients"]
+INSTANCE_NORM_TRAIN, INSTANCE_NORM_EVALUATE = (
+    EXPERIMENTS["instance_norm_train"], EXPERIMENTS["instance_norm_evaluate"],
+)  # fmt: skip
+GROUP_NORM, GROUP_NORM_GRADIENTS = EXPERIMENTS["group_norm"], EXPERIMENTS["group_norm_gradients"]
+WEIGHT_NORM, WEIGHT_NORM_GRADIENTS = EXPERIMENTS["weight_norm"], EXPERIMENTS["weight_norm_gradients"]
+L1_BATCH_NORM, L1_BATCH_NORM_GRADIENTS = EXPERIMENTS["l1_batch_norm"], EXPERIMENTS["l1_batch_norm_gradients"]
+GENERALIZED_BATCH_NORM, GENERALIZED_BATCH_NORM_GRADIENTS = (
+    EXPERIMENTS["generalized_batch_norm"], EXPERIMENTS["generalized_batch_norm_gradients"],
+)  # fmt: skip
+LINEAR_NORM, LINEAR_NORM_GRADIENTS = EXPERIMENTS["linear_norm"], EXPERIMENTS["linear_norm_gradients"]
+SPLIT, SPLIT_GRADIENTS = EXPERIMENTS["train_split"], EXPERIMENTS["train_split_gradients"]
 
 
 # -- several calls of the operation -----------------------------------------------------------------------------------
@@ -184,7 +182,7 @@ def _observe_moments(backend: Backend, case: Case) -> Trace:
 
 @np.errstate(all="ignore")
 def _predict_moments(case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace) -> Mapping[str, Expected]:
-    y, bound = _predict_train(case, rules, arithmetic, trace)["y"]
+    y, bound = TRAIN.predict(case, rules, arithmetic, trace)["y"]
     mean, var = _standardized(case, y)
     axes = (0, *range(2, len(case.shape)))
     reach = bound.max(axes)
@@ -321,7 +319,7 @@ def _observe_every_batch(backend: Backend, case: Case) -> Trace:
 
 @np.errstate(all="ignore")
 def _predict_every_batch(case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace) -> Mapping[str, Expected]:
-    told = _predict_train(case, rules, arithmetic, trace)
+    told = TRAIN.predict(case, rules, arithmetic, trace)
     return _averages(case, told["y"], *(told[name] for name in STATE))
 
 
@@ -390,55 +388,19 @@ def _observe_layer(backend: Backend, case: Case, momentum: float | None) -> Trac
     return trace
 
 
-def _predict_layer(
-    case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace, momentum: float | None
-) -> Mapping[str, Expected]:
-    """Each step from the state observed before it, so that one step's rounding is not carried into the next.
-
-    What a layer starts from is another claim's business: the first step, too, goes on from what was observed.
-    """
-    seen, last = batches(case), case.steps + 1
-
-    def before(x: Array, at: str) -> Inputs:
-        return seen[0]._replace(x=x, **{name: trace[f"{name}{at}"].astype(np.float64) for name in STATE})
-
-    def trained(x: Array, at: str, step: int) -> Mapping[str, Expected]:
-        previous = seen[step - 2].x if step > 1 else None
-        options = {"eps": case.eps, "momentum": momentum, "step": step, "previous": previous}
-        return prediction.train(before(x, at), rules, arithmetic, **options)  # type: ignore[arg-type]
-
-    def training(step: int, x: Array, at: str) -> Mapping[str, Expected]:
-        return {f"{name}@{step}": expected for name, expected in trained(x, at, step).items()}
-
-    def evaluation(name: str, x: Array, at: str) -> Mapping[str, Expected]:
-        values = before(x, at)
-        y = prediction.evaluate(values, rules, arithmetic, eps=case.eps)["y"]
-        state: Mapping[str, Expected] = {n: Expected(getattr(values, n), np.zeros(case.shape[1])) for n in STATE}
-        if rules.evaluation_state != "frozen":
-            state = trained(x, at, last)
-        return {f"evaluation@{name}": y, **{f"{n} after evaluation@{name}": state[n] for n in STATE}}
-
-    parts = _Lazy()
-    for step, batch in enumerate(seen, 1):
-        parts.add([f"{n}@{step}" for n in ("y", *STATE)], partial(training, step, batch.x, f"@{step - 1}"))
-    at = f"@{case.steps}"
-    for name, x in {"batch": seen[-1].x, "alone": seen[-1].x[:1]}.items():
-        state = [f"{n} after evaluation@{name}" for n in STATE]
-        parts.add([f"evaluation@{name}", *state], partial(evaluation, name, x, at))
-        at = f" after evaluation@{name}"
-    # One more step: a layer must be back in training, and count on from where it was.
-    parts.add([f"{n}@{last}" for n in ("y", *STATE)], partial(training, last, seen[0].x, at))
-    return parts
-
-
 def _layer_parts(case: Case, trace: Trace, momentum: float | None) -> Sequence[Part]:
-    """Every step and every evaluation of a layer, each from the state that was observed before it."""
+    """Every step and every evaluation of a layer, each from the state that was observed before it.
+
+    So one step's rounding is not carried into the next. What a layer starts from is another claim's business: the
+    first step, too, goes on from what was observed. The last is one more: a layer must be back in training then, and
+    count on from where it was.
+    """
     seen, last = batches(case), case.steps + 1
     parts: list[Part] = []
 
     def part(kind: str, x: Array, at: str, to: str, step: int, previous: Part | None = None) -> Part:
         state = {name: trace[f"{name}{at}"].astype(np.float64) for name in STATE}
-        values, place = seen[0]._replace(x=x, dy=np.zeros_like(x), **state), by_channel(x.shape)
+        values, place = seen[0]._replace(x=x, dy=np.zeros_like(x), **state), Arrangement("channels", x.shape)
         if kind == "train":
             quantities = {name: name for name in ("y", *STATE)}
             results = {name: f"{name}@{to}" for name in quantities}
@@ -455,26 +417,6 @@ def _layer_parts(case: Case, trace: Trace, momentum: float | None) -> Sequence[P
         at = f" after evaluation@{name}"
     parts.append(part("train", seen[0].x, at, str(last), last, before))
     return parts
-
-
-class _Lazy(Mapping[str, Expected]):
-    """Predictions, made part by part as they are asked for: most formulas are refuted by the first."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, Callable[[], Mapping[str, Expected]]] = {}
-
-    def add(self, names: Sequence[str], make: Callable[[], Mapping[str, Expected]]) -> None:
-        """Enter a part: the names in it, and what makes it."""
-        self._parts.update(dict.fromkeys(names, cache(make)))
-
-    def __getitem__(self, name: str) -> Expected:
-        return self._parts[name]()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
-
-    def __len__(self) -> int:
-        return len(self._parts)
 
 
 def undisturbed(case: Case) -> dict[str, Array]:
@@ -496,20 +438,23 @@ def undisturbed(case: Case) -> dict[str, Array]:
     return trace
 
 
-LAYER = Experiment(
-    "layer, step by step",
-    lambda backend, case: _observe_layer(backend, case, case.momentum),
-    lambda case, rules, arithmetic, trace: _predict_layer(case, rules, arithmetic, trace, case.momentum),
-    layer=True,
-    parts=lambda case, trace: _layer_parts(case, trace, case.momentum),
-)
-CUMULATIVE = Experiment(
-    "layer with momentum None",
-    lambda backend, case: _observe_layer(backend, case, None),
-    lambda case, rules, arithmetic, trace: _predict_layer(case, rules, arithmetic, trace, None),
-    layer=True,
-    parts=lambda case, trace: _layer_parts(case, trace, None),
-)
+def _of_layer(name: str, *, cumulative: bool) -> Experiment:
+    """The experiment that trains and evaluates a layer, with the momentum of the case or with None."""
+
+    def parts(case: Case, trace: Trace) -> Sequence[Part]:
+        return _layer_parts(case, trace, None if cumulative else case.momentum)
+
+    return Experiment(
+        name,
+        lambda backend, case: _observe_layer(backend, case, None if cumulative else case.momentum),
+        partial(_predicted, parts),
+        layer=True,
+        parts=parts,
+    )
+
+
+LAYER = _of_layer("layer, step by step", cumulative=False)
+CUMULATIVE = _of_layer("layer with momentum None", cumulative=True)
 
 
 def _observe_fresh(backend: Backend, case: Case) -> Trace:

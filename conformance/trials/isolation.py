@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -224,6 +225,26 @@ class _Layer:
         return self._adapter.ask(self, "state", [])
 
 
+def kept_programs() -> dict[str, str]:
+    """The environment in which JAX and PyTorch keep compiled programs on disk, for all runs; empty if they should not.
+
+    They are kept below NORMSPEC_CACHE, by default `~/.cache/normspec`. An empty NORMSPEC_CACHE keeps nothing. What the
+    user has set goes first.
+    """
+    try:
+        place = os.environ.get("NORMSPEC_CACHE", str(Path.home() / ".cache" / "normspec"))
+    except RuntimeError:  # there is no home
+        return {}
+    if not place:
+        return {}
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(Path(place, "jax")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TORCHINDUCTOR_CACHE_DIR": str(Path(place, "torch")),
+    }
+
+
 class _Process:
     """The other process: started, asked, watched and ended."""
 
@@ -233,6 +254,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={**kept_programs(), **os.environ},
             start_new_session=True,  # Ctrl-C is for the judge alone
         )
         assert self._popen.stdin is not None

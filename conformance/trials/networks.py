@@ -9,126 +9,27 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from normspec.conformance.cases.arithmetic import Arithmetic, own_grades, parameter_dtype
-from normspec.conformance.cases.cases import Array, Case, Inputs, laid_out, rounded
-from normspec.conformance.cases.memory import kept_by_size
+from normspec.conformance.cases.arithmetic import Arithmetic, own_grades
+from normspec.conformance.cases.cases import Array, Case, Inputs, rounded
+from normspec.conformance.cases.given import given
+from normspec.conformance.cases.operations import STATE
 from normspec.conformance.predictions import bounds, prediction
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.predictions.prediction import Expected
-from normspec.conformance.trials.adapters import Backend, NotOffered, call
+from normspec.conformance.trials.adapters import Backend, NotOffered
 from normspec.conformance.trials.experiments import (
-    STATE,
+    LINEAR_NORM,
+    LINEAR_NORM_GRADIENTS,
     TRAIN_GRADIENTS,
     Experiment,
     Trace,
-    given,
     new_layer,
-    offered,
     run_layer,
     run_train,
     state_of,
 )
 from normspec.reference import ARTICLE, Rules, normalize, statistics
-from normspec.reference.linear import linear, linear_gradients, linear_norm, linear_norm_gradients
-
-GRADIENTS = ("du", "dw", "db", "dweight", "dbias")
-FEATURES, KERNEL = 3, 2
-"""Channels of u, and the size of the kernel along every spatial axis."""
-
-
-class Before(NamedTuple):
-    """A linear layer and what goes into it."""
-
-    u: Array
-    w: Array
-    b: Array
-
-
-@kept_by_size(4096)
-def before(case: Case) -> Before:
-    """u, W and b of a case, whose z has the case's shape."""
-    random = np.random.RandomState(case.seed)
-    samples, channels, *spatial = case.shape
-    u = random.randint(-2, 3, (samples, FEATURES, *(n + KERNEL - 1 for n in spatial))).astype(np.float64)
-    w = random.randint(-2, 3, (channels, FEATURES, *[KERNEL] * len(spatial))).astype(np.float64)
-    u[0], w[:, 0] = abs(u[0]) + 1, 1.0  # no channel of z is constant
-    b = random.choice([-8.0, -3.0, 5.0, 7.0], channels)
-    return Before(u, w * case.scale, b * case.scale)
-
-
-def _values(case: Case) -> Inputs:
-    """Batch norm's own arrays, with z for x."""
-    return given(replace(case, data="bell", scale=1.0))._replace(x=linear(*before(case)))
-
-
-def _handed_over(case: Case) -> list[NDArray[Any]]:
-    values, small = _values(case), parameter_dtype(case.dtype)
-    first = [laid_out(a, case.dtype, "contiguous") for a in before(case)]
-    return [
-        *first,
-        *(laid_out(a, small, "contiguous") for a in values[1:3]),
-        laid_out(values.dy, case.dtype, "contiguous"),
-    ]
-
-
-def run(backend: Backend, case: Case, *, gradients: bool) -> Trace:
-    """What the backend makes of a case. Raises NotOffered or Crashed."""
-    u, w, b, weight, bias, dy = _handed_over(case)
-    if not gradients:
-        (y,) = call(offered(backend, "linear_norm"), ("y",), (case.shape,), u, w, b, weight, bias, eps=case.eps)
-        return {"y": y}
-    shapes = [a.shape for a in (u, w, b, weight, bias)]
-    function = offered(backend, "linear_norm_gradients")
-    results = call(function, GRADIENTS, shapes, u, w, b, weight, bias, dy, eps=case.eps)
-    return dict(zip(GRADIENTS, results, strict=True))
-
-
-def told(case: Case, rules: Rules, arithmetic: Arithmetic, *, gradients: bool) -> Mapping[str, Expected]:
-    """What must come of it under `rules`."""
-    return handed_on(before(case), _values(case), rules, arithmetic, eps=case.eps, gradients=gradients)
-
-
-@np.errstate(all="ignore")
-def handed_on(
-    layer: Before, values: Inputs, rules: Rules, arithmetic: Arithmetic, *, eps: float, gradients: bool
-) -> Mapping[str, Expected]:
-    """Batch norm's results on values whose x is the layer's z, and its dx handed on through W."""
-    if rules.earlier_bias == "added after":
-        values = values._replace(x=linear(layer.u, layer.w, np.zeros_like(layer.b)))
-    if not gradients:
-        y = linear_norm(*layer, values.weight, values.bias, eps=eps, rules=rules)
-        bound = prediction.normalized(values, rules, arithmetic, eps=eps)["y"].bound
-        if rules.earlier_bias == "added after":
-            bound = bounds.stored(y, bound + bounds.steps(arithmetic) * abs(y), arithmetic.result)
-        return {"y": Expected(y, bound)}
-    results = prediction.train_gradients(values, rules, arithmetic, eps=eps)
-    expected = linear_norm_gradients(*layer, values.weight, values.bias, values.dy, eps=eps, rules=rules)
-    dz, of_dz = abs(results["dx"].value), results["dx"].bound
-    u, w = abs(layer.u), abs(layer.w)
-    carried, size = linear_gradients(u, w, of_dz), linear_gradients(u, w, dz + of_dz)
-    places = values.dy.size // values.dy.shape[1]
-    terms = (layer.w.size // FEATURES, places, places)
-    told = {}
-    for name, value, error, magnitude, count in zip(GRADIENTS, expected, carried, size, terms, strict=False):
-        reach = error + bounds.growth(count, arithmetic) * magnitude
-        if name == "db" and rules.earlier_bias != "cancels":  # a plain sum, of dy or of what it is multiplied by
-            reach = reach + bounds.growth(count, arithmetic) * abs(expected[2])
-        told[name] = Expected(value, bounds.stored(value, reach, arithmetic.result))
-    return {**told, "dweight": results["dweight"], "dbias": results["dbias"]}
-
-
-LINEAR_NORM, LINEAR_NORM_GRADIENTS = (
-    Experiment(
-        name,
-        lambda backend, case, g=gradients: run(backend, case, gradients=g),  # type: ignore[misc]
-        lambda case, rules, arithmetic, _, g=gradients: told(case, rules, arithmetic, gradients=g),  # type: ignore[misc]
-        operation="linear norm",
-    )
-    for name, gradients in (("linear_norm", False), ("linear_norm_gradients", True))
-)
-
 
 # -- weights of another scale -----------------------------------------------------------------------------------------
 
@@ -145,15 +46,19 @@ def _differences(plain: Mapping[str, Any], other: Mapping[str, Any], a: float) -
 
 def _observe_rescaled(backend: Backend, case: Case) -> Trace:
     *cases, a = _rescaled(case)
-    plain, other = ({**run(backend, c, gradients=False), **run(backend, c, gradients=True)} for c in cases)
+    plain, other = ({**LINEAR_NORM.observe(backend, c), **LINEAR_NORM_GRADIENTS.observe(backend, c)} for c in cases)
     pairs = _differences(plain, other, a)
     return {n: factor * two.astype(np.float64) - one for n, (two, one, factor) in pairs.items()}
 
 
-def _predict_rescaled(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
+def _predict_rescaled(case: Case, rules: Rules, arithmetic: Arithmetic, trace: Trace) -> Mapping[str, Expected]:
     *cases, a = _rescaled(case)
     plain, other = (
-        {**told(c, rules, arithmetic, gradients=False), **told(c, rules, arithmetic, gradients=True)} for c in cases
+        {
+            **LINEAR_NORM.predict(c, rules, arithmetic, trace),
+            **LINEAR_NORM_GRADIENTS.predict(c, rules, arithmetic, trace),
+        }
+        for c in cases
     )
     return {
         n: Expected(factor * two.value - one.value, factor * two.bound + one.bound)
@@ -161,7 +66,7 @@ def _predict_rescaled(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace
     }
 
 
-RESCALED = Experiment("weights rescaled", _observe_rescaled, _predict_rescaled, operation="linear norm")
+RESCALED = Experiment("weights rescaled", _observe_rescaled, _predict_rescaled, operation=LINEAR_NORM.operation)
 
 
 # -- the gradient as a projection -------------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ import numpy as np
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import GRADES, Arithmetic, formula_grades, shortest
 from normspec.conformance.cases.cases import Case
+from normspec.conformance.cases.given import given
 from normspec.conformance.cases.memory import LARGE
 from normspec.conformance.cases.pools import Pool
 from normspec.conformance.claims.claims import Claim
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.trials.adapters import Backend, Crashed, Hung, NotOffered
-from normspec.conformance.trials.experiments import Experiment, given, undisturbed
+from normspec.conformance.trials.experiments import Experiment, undisturbed
 from normspec.conformance.verdicts.commonality import in_common
 from normspec.conformance.verdicts.evidence import Evidence, agreement, counterexample
 from normspec.conformance.verdicts.explaining import OWNER, Choices, Known, Shown, follows_article, known

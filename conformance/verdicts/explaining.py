@@ -9,6 +9,7 @@ import numpy as np
 
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import Arithmetic, formula_grades
+from normspec.conformance.cases.operations import STATE
 from normspec.conformance.claims.claims import CLAIMS, Rival
 from normspec.conformance.trials.adapters import Backend
 from normspec.conformance.trials.experiments import (
@@ -22,7 +23,6 @@ from normspec.conformance.trials.experiments import (
     MOMENTS,
     REGROUPED,
     REPEATED,
-    STATE,
     TRAIN,
     TRAIN_GRADIENTS,
     Experiment,

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from normspec.conformance.cases.arithmetic import Arithmetic
 from normspec.conformance.cases.cases import Array, Case
 from normspec.conformance.cases.memory import kept_by_size
+from normspec.conformance.predictions.calls import Part
 from normspec.conformance.predictions.mismatch import ratios
 from normspec.conformance.predictions.prediction import Expected
-from normspec.conformance.predictions.stacks import LARGEST, Part, Problem, problems
+from normspec.conformance.predictions.stacks import LARGEST, Problem, problems
 from normspec.conformance.trials.experiments import Experiment, Trace
 from normspec.reference import Rules
 

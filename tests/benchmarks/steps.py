@@ -1,14 +1,7 @@
-"""Where the time of a run goes: `python tests/benchmarks/throughput.py`.
-
-Everything is measured in one process and given per case and as a ratio to a bare draw of Hypothesis, so that figures
-of two machines can be compared. Nothing here passes or fails.
-"""
+"""What the steps of judging a case take: the rows of `table.py` that are called "step: ..."."""
 
 import time
 from dataclasses import replace
-
-from rich.console import Console
-from rich.table import Table
 
 from normspec.conformance.cases import pools
 from normspec.conformance.cases.arithmetic import GRADES
@@ -29,36 +22,28 @@ def timed(function, items):
     return (time.perf_counter() - started) / len(items), results
 
 
-def main():
+def steps():
+    """Seconds a case of every step, by its name; one is a bare draw, to which the others can be compared."""
     backend = open_backend("numpy")
     profile = replace(pools.PROFILES["default"], cases=CASES)
-    table = Table("step", "µs a case", "cases a second", "ratio to a draw", title="numpy, float32, exact cases")
     started = time.perf_counter()
     cases = pools.draw(pools.exact, "float32", profile, 1)
-    draw = (time.perf_counter() - started) / len(cases)
-    rows = [("draw by Hypothesis", draw)]
-    rows.append(("arrays of a case", timed(inputs, cases)[0]))
-    whole = draw
+    whole = (time.perf_counter() - started) / len(cases)
+    yield "draw by Hypothesis", whole
+    yield "arrays of a case", timed(inputs, cases)[0]
     for experiment, quantities in (
         (TRAIN, ("y", "running_mean", "running_var")),
         (EVALUATE, ("y",)),
         (TRAIN_GRADIENTS, ("dx", "dweight", "dbias")),
     ):
         seconds, seen = timed(lambda case, e=experiment: observe(backend, e, case), cases)
-        rows.append((f"{experiment.name}: run", seconds))
+        yield f"{experiment.name}, run", seconds
         whole += seconds
 
         def judged(observation, e=experiment, q=quantities):
             return agreement([Evidence(e, q, (observation,))], (), ARITHMETIC)
 
         seconds, _ = timed(judged, seen)
-        rows.append((f"{experiment.name}: predict, bound, compare", seconds))
+        yield f"{experiment.name}, predict, bound, compare", seconds
         whole += seconds
-    rows.append(("a case through everything, once", whole))
-    for name, seconds in rows:
-        table.add_row(name, f"{seconds * 1e6:.0f}", f"{1 / seconds:.0f}", f"{seconds / draw:.2f}")
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+    yield "a case through everything, once", whole

@@ -1,39 +1,18 @@
-"""Experiments on a batch that is split over devices (section 4)."""
-
-from collections.abc import Mapping
-from functools import partial
+"""What a training step must return whose batch is split over devices (section 4)."""
 
 import numpy as np
 
 from normspec import reference
 from normspec.conformance.cases.arithmetic import Arithmetic
-from normspec.conformance.cases.cases import Case, Inputs
+from normspec.conformance.cases.cases import Inputs
+from normspec.conformance.cases.operations import GRADIENTS, STATE
 from normspec.conformance.predictions import prediction
 from normspec.conformance.predictions.bounds import steps
 from normspec.conformance.predictions.prediction import Expected
-from normspec.conformance.trials.adapters import Backend, call
-from normspec.conformance.trials.experiments import STATE, Experiment, Trace, given, handed_over, offered
 from normspec.reference import Rules
 
-RESULTS = {"train_split": ("y", *STATE), "train_split_gradients": ("dx", "dweight", "dbias")}
-"""The adapter's functions, and what they return."""
 
-
-def _run(method: str, backend: Backend, case: Case) -> Trace:
-    """What the backend gives. Raises NotOffered or Crashed."""
-    function = offered(backend, method)
-    x, weight, bias, mean, var, dy = handed_over(case, given(case))
-    if method == "train_split":
-        arrays = [x, weight, bias, mean, var]
-        options: dict[str, float] = {"momentum": case.momentum}
-    else:
-        arrays, options = [x, weight, bias, dy], {}
-    shapes = (x.shape, mean.shape, var.shape)
-    results = call(function, RESULTS[method], shapes, *arrays, devices=case.devices, eps=case.eps, **options)
-    return dict(zip(RESULTS[method], results, strict=True))
-
-
-def told(
+def train_split(
     values: Inputs, rules: Rules, arithmetic: Arithmetic, *, devices: int, eps: float, momentum: float
 ) -> dict[str, Expected]:
     """What a training step must give: by all rules but the one on the split, what it gives without one."""
@@ -61,10 +40,10 @@ def told(
         within = np.mean([reference.statistics(v.x).var for v in _parts(values, devices)], axis=0)
         larger = np.sqrt((reference.statistics(x).var + eps) / (within + eps)) ** 3
         bounds["y"] = larger * bounds["y"]
-    return {name: Expected(value, bounds[name]) for name, value in zip(RESULTS["train_split"], right, strict=True)}
+    return {name: Expected(value, bounds[name]) for name, value in zip(("y", *STATE), right, strict=True)}
 
 
-def told_gradients(
+def train_split_gradients(
     values: Inputs, rules: Rules, arithmetic: Arithmetic, *, devices: int, eps: float
 ) -> dict[str, Expected]:
     """The same for the gradients."""
@@ -85,25 +64,10 @@ def told_gradients(
         of_parts = [prediction.train_gradients(values._replace(dy=g), rules, arithmetic, eps=eps) for g in masked]
         own = [np.split(told["dx"].bound, devices)[part] for part, told in enumerate(of_parts)]
         bounds["dx"] = 2 * devices * np.concatenate(own)
-    names = RESULTS["train_split_gradients"]
-    return {name: Expected(value, bounds[name]) for name, value in zip(names, right, strict=True)}
+    return {name: Expected(value, bounds[name]) for name, value in zip(GRADIENTS, right, strict=True)}
 
 
 def _parts(values: Inputs, devices: int) -> list[Inputs]:
     """What each device is given."""
     split = zip(np.split(values.x, devices), np.split(values.dy, devices), strict=True)
     return [values._replace(x=x, dy=dy) for x, dy in split]
-
-
-def _predict(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
-    return told(given(case), rules, arithmetic, devices=case.devices, eps=case.eps, momentum=case.momentum)
-
-
-def _predict_gradients(case: Case, rules: Rules, arithmetic: Arithmetic, _: Trace) -> Mapping[str, Expected]:
-    return told_gradients(given(case), rules, arithmetic, devices=case.devices, eps=case.eps)
-
-
-SPLIT = Experiment("train_split", partial(_run, "train_split"), _predict, operation="train split")
-SPLIT_GRADIENTS = Experiment(
-    "train_split_gradients", partial(_run, "train_split_gradients"), _predict_gradients, operation="train split"
-)
