@@ -1,6 +1,7 @@
 """Data flows one way: a room imports only from rooms above it, and the reference and the adapters from none."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,3 +83,22 @@ def test_the_reference_needs_numpy_alone(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("backends"), ids=str)
 def test_an_adapter_knows_nothing_of_the_suite(path: Path) -> None:
     assert not [n for n in imported((ROOT / path).read_text(encoding="utf-8")) if within(n, ("normspec.conformance",))]
+
+
+MAP = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def test_the_map_names_every_room_in_order() -> None:
+    assert tuple(re.findall(r"^\| \[`conformance/(\w+)/`\]", MAP, re.MULTILINE)) == ROOMS
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", MAP))))
+def test_the_map_leads_somewhere(target: str) -> None:
+    assert (ROOT / target).is_file()
+
+
+def test_what_the_map_names_is_in_the_file_beside_it() -> None:
+    found = re.findall(r"\[`([\w/.]+)`\]\([^)]+\), `(\w+)`", MAP)
+    assert len(found) >= 5
+    for path, name in found:
+        assert re.search(rf"^(def )?{name}\b", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), (path, name)
