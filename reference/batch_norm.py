@@ -2,7 +2,12 @@
 
 Arrays: x and dy are (N, C, *spatial) with at least two axes; weight, bias, running_mean and running_var are (C,).
 m = N * prod(spatial) is the number of values behind one channel's statistics. momentum weighs the new value.
-The arrays are float64; nothing is validated and nothing is written to. What is undefined is NaN or infinite.
+Arguments are anything array-like and become float64; complex arrays stay complex, as a complex step differentiates.
+Nothing is validated and nothing is written to.
+
+What is undefined is NaN or infinite, without a warning: the statistics of no values, the sample variance of one value
+(with momentum 0 the running statistics stay all the same), 1 / sqrt(var + eps) where var + eps is not positive. Beyond
+1e154 the squares of x - mean overflow: var is infinite, and a normalized value is 0. `article` refuses all of these.
 
 With `places` a function takes many cases at once: x, dy and y are flat, parameters and results of them lie one case
 after another, eps and momentum are one for each parameter (see `places.Stack`).
@@ -11,6 +16,7 @@ after another, eps and momentum are one for each parameter (see `places.Stack`).
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from normspec.reference import article
 from normspec.reference.article import Array
@@ -30,6 +36,16 @@ from normspec.reference.rivals import (
 from normspec.reference.rules import ARTICLE, Rules
 
 _silent = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")  # inf and NaN are answers here
+
+
+def floats(*arrays: ArrayLike) -> list[Array]:
+    """As float64, complex arrays as complex128. What is so already is handed on, and not copied."""
+    return [a if isinstance(a, np.ndarray) and a.dtype.char in "dD" else _converted(a) for a in arrays]
+
+
+def _converted(values: ArrayLike) -> Array:
+    array = np.asarray(values)
+    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 
 class Statistics(NamedTuple):
@@ -61,8 +77,9 @@ def groups_of(x: Array, rules: Rules, places: Places | None = None) -> Groups:
 
 
 @_silent
-def statistics(x: Array, rules: Rules = ARTICLE, places: Places | None = None) -> Statistics:
+def statistics(x: ArrayLike, rules: Rules = ARTICLE, places: Places | None = None) -> Statistics:
     """Mean and m-variance of every group (section 2; [1] algorithm 1, lines 1 and 2)."""
+    (x,) = floats(x)
     places = places or Whole(x.shape, x.shape[1:2])
     groups = groups_of(x, rules, places)
     if rules.counted != "all":  # both sums leave values out, while the divisor stays m
@@ -80,8 +97,9 @@ def statistics(x: Array, rules: Rules = ARTICLE, places: Places | None = None) -
 
 
 @_silent
-def inverse_root(var: Array, eps: Count, rules: Rules = ARTICLE) -> Array:
+def inverse_root(var: ArrayLike, eps: Count, rules: Rules = ARTICLE) -> Array:
     """What centered values are multiplied by: 1 / sqrt(var + eps) in the article ([1] algorithm 1, line 3)."""
+    (var,) = floats(var)
     return INVERSE_ROOT[rules.eps_rule](var, eps)
 
 
@@ -110,9 +128,16 @@ def _index(rules: Rules) -> str:
 
 @_silent
 def normalized(
-    x: Array, weight: Array, bias: Array, *, eps: Count, rules: Rules = ARTICLE, places: Places | None = None
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    *,
+    eps: Count,
+    rules: Rules = ARTICLE,
+    places: Places | None = None,
 ) -> Array:
     """y = weight * x_hat + bias, of x's shape; weight and bias lie on axis 1 of x and those behind."""
+    x, weight, bias = floats(x, weight, bias)
     places = places or Whole(x.shape, weight.shape)
     scale, shift = scale_and_shift(weight, bias, places, rules)
     return article.affine(normalize(statistics(x, rules, places), _spread(eps, places), rules)[0], scale, shift)
@@ -166,17 +191,28 @@ def update(
     `step` counts the batches since the layer was made, from 1, and `previous` is the batch before this one: only
     rivals and momentum None (the plain average of all batches, PyTorch's extension) ask for them.
     """
+    old, batch = Running(*floats(*old)), Running(*floats(*batch))
     if momentum is None:
         momentum = 1 / step if rules.no_momentum == "average of all" else 0.1
     elif rules.extremes != "as given":
         momentum = np.where(np.equal(momentum, float(rules.extremes[0])), 0.1, momentum)
+    if not isinstance(momentum, np.ndarray):
+        momentum = float(momentum)
     if rules.update == "one step late":
         batch = previous or old
     of_mean, of_var = MIXED[rules.update](momentum, step)
-    mean = article.update(old.mean, batch.mean, of_mean)
+    mean = _mixed(old.mean, batch.mean, of_mean)
     if rules.update == "deviations":
-        return Running(mean, article.update(np.sqrt(old.var), np.sqrt(batch.var), of_var) ** 2)
-    return Running(mean, article.update(old.var, batch.var, of_var))
+        return Running(mean, _mixed(np.sqrt(old.var), np.sqrt(batch.var), of_var) ** 2)
+    return Running(mean, _mixed(old.var, batch.var, of_var))
+
+
+def _mixed(old: Array, batch: Array, weight: Count) -> Array:
+    """`article.update`, where a batch that weighs nothing may have no variance."""
+    mixed = article.update(old, batch, weight)
+    if isinstance(weight, float) and weight != 0:
+        return mixed
+    return np.where(np.equal(weight, 0), old, mixed)
 
 
 # -- the layer in training and in evaluation --------------------------------------------------------------------------
@@ -184,17 +220,17 @@ def update(
 
 @_silent
 def train(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    running_mean: Array,
-    running_var: Array,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
     *,
     momentum: Count | None,
     eps: Count,
     rules: Rules = ARTICLE,
     step: Count = 1,
-    previous: Array | None = None,
+    previous: ArrayLike | None = None,
     places: Places | None = None,
     places_before: Places | None = None,
 ) -> tuple[Array, Array, Array]:
@@ -202,12 +238,14 @@ def train(
 
     `previous` is the batch of the step before, for rules that look back; in a stack, where it has values at all.
     """
+    x, weight, bias, *state = floats(x, weight, bias, running_mean, running_var)
     places = places or Whole(x.shape, weight.shape)
-    old, stats, eps_of_x = Running(running_mean, running_var), statistics(x, rules, places), _spread(eps, places)
+    old, stats, eps_of_x = Running(*state), statistics(x, rules, places), _spread(eps, places)
     batch = tracked(x, stats, eps, rules, places)
     before = None
     if previous is not None and rules.update == "one step late":
-        before = tracked(previous, statistics(previous, rules, places_before), eps, rules, places_before)
+        (earlier,) = floats(previous)
+        before = tracked(earlier, statistics(earlier, rules, places_before), eps, rules, places_before)
     new = update(old, batch, momentum, rules, step=step, previous=before)
     if rules.training_statistics == "batch":
         y = article.affine(normalize(stats, eps_of_x, rules)[0], *scale_and_shift(weight, bias, places, rules))
@@ -222,19 +260,20 @@ def train(
 
 @_silent
 def evaluate(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    running_mean: Array,
-    running_var: Array,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
     *,
     eps: Count,
     rules: Rules = ARTICLE,
     places: Places | None = None,
 ) -> Array:
-    """y of x's shape, from the running statistics alone (section 2; [1] algorithm 2, lines 11 and 12)."""
+    """y of x's shape, from the running statistics alone (section 2; [1] algorithm 2, line 11)."""
+    x, weight, bias, *given = floats(x, weight, bias, running_mean, running_var)
     places = places or Whole(x.shape, weight.shape)
-    state, choice = Running(running_mean, running_var), rules.evaluation_statistics
+    state, choice = Running(*given), rules.evaluation_statistics
     if choice != "running":
         stats = statistics(x, rules, places)
         batch = Running(places.average(stats.mean), places.average(stats.var))
@@ -243,11 +282,11 @@ def evaluate(
             return article.affine(normalize(stats, _spread(eps, places), rules)[0], scale, shift)
         state = {
             "batch": batch,
-            "batch mean": Running(batch.mean, running_var),
-            "batch variance": Running(running_mean, batch.var),
+            "batch mean": Running(batch.mean, state.var),
+            "batch variance": Running(state.mean, batch.var),
             "batch when alone": Running(
-                np.where(np.equal(places.samples, 1), batch.mean, running_mean),
-                np.where(np.equal(places.samples, 1), batch.var, running_var),
+                np.where(np.equal(places.samples, 1), batch.mean, state.mean),
+                np.where(np.equal(places.samples, 1), batch.var, state.var),
             ),
         }[choice]
     if rules.folded == "exactly":
@@ -258,9 +297,16 @@ def evaluate(
 
 @_silent
 def fold(
-    weight: Array, bias: Array, running_mean: Array, running_var: Array, *, eps: Count, rules: Rules = ARTICLE
+    weight: ArrayLike,
+    bias: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    *,
+    eps: Count,
+    rules: Rules = ARTICLE,
 ) -> tuple[Array, Array]:
     """Slope and intercept, (C,) each, of evaluation written as one affine map of x (section 2, the last formula)."""
+    weight, bias, running_mean, running_var = floats(weight, bias, running_mean, running_var)
     root = inverse_root(running_var, kept_eps(eps, rules), rules)
     slope, intercept = article.folded(weight, bias, running_mean, root)
     if rules.folded == "sign lost":
@@ -280,10 +326,10 @@ def kept_eps(eps: Count, rules: Rules) -> Count:
 
 @_silent
 def train_gradients(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    dy: Array,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    dy: ArrayLike,
     *,
     eps: Count,
     rules: Rules = ARTICLE,
@@ -293,6 +339,7 @@ def train_gradients(
 
     With g = weight * dy:  dx = (g - mean(g) - x_hat * mean(g * x_hat)) / sqrt(var + eps).
     """
+    x, weight, bias, dy = floats(x, weight, bias, dy)
     places = places or Whole(x.shape, weight.shape)
     stats, groups = statistics(x, rules, places), groups_of(x, rules, places)
     eps = _spread(eps, places)
@@ -331,18 +378,19 @@ def _is_articles(rules: Rules) -> bool:
 
 @_silent
 def evaluate_gradients(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    running_mean: Array,
-    running_var: Array,
-    dy: Array,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    dy: ArrayLike,
     *,
     eps: Count,
     rules: Rules = ARTICLE,
     places: Places | None = None,
 ) -> tuple[Array, Array, Array]:
     """dx, dweight and dbias where the statistics are constants: dx = weight * dy / sqrt(running_var + eps)."""
+    x, weight, bias, running_mean, running_var, dy = floats(x, weight, bias, running_mean, running_var, dy)
     if rules.evaluation_gradient == "training formula":
         return train_gradients(x, weight, bias, dy, eps=eps, rules=rules, places=places)
     places = places or Whole(x.shape, weight.shape)
@@ -356,8 +404,9 @@ def evaluate_gradients(
     return slope * dy, *_parameter_gradients(x, x_hat, weight, bias, dy, rules, places)
 
 
-def center_share(x: Array, rules: Rules = ARTICLE, places: Places | None = None) -> Array | float:
+def center_share(x: ArrayLike, rules: Rules = ARTICLE, places: Places | None = None) -> Array | float:
     """m times the derivative of the center by x: 1 for the mean. Values that tie for a place have all of it each."""
+    (x,) = floats(x)
     if rules.center in ("mean", "zero"):
         return 1.0 if rules.center == "mean" else 0.0
     groups = groups_of(x, rules, places)

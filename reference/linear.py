@@ -1,25 +1,29 @@
 """A linear layer or convolution before batch norm, in float64: z = W u + b (section 5; [1] section 3.2).
 
 u is (N, I, *spatial), w (C, I, *kernel) with a kernel size for every spatial axis, b (C,). A kernel meets every place
-where it fits: stride 1, no padding. Without spatial axes this is a matrix product.
+where it fits: stride 1, no padding. Without spatial axes this is a matrix product. Arguments are anything array-like
+and become float64. A kernel larger than u raises ValueError. What batch norm leaves undefined is NaN: see `batch_norm`.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from normspec.reference.article import Array
-from normspec.reference.batch_norm import along_channels, normalize, normalized, statistics, train_gradients
+from normspec.reference.batch_norm import along_channels, floats, normalize, normalized, statistics, train_gradients
 from normspec.reference.rules import ARTICLE, Rules
 
 
-def linear(u: Array, w: Array, b: Array) -> Array:
+def linear(u: ArrayLike, w: ArrayLike, b: ArrayLike) -> Array:
     """z of shape (N, C, *(spatial - kernel + 1))."""
+    u, w, b = floats(u, w, b)
     windows, kernel = _windows(u, w.shape[2:])
     z = np.tensordot(windows, w, axes=((1, *kernel), range(1, w.ndim)))
     return np.ascontiguousarray(np.moveaxis(z, -1, 1)) + along_channels(b, u.ndim)
 
 
-def linear_gradients(u: Array, w: Array, dz: Array) -> tuple[Array, Array, Array]:
+def linear_gradients(u: ArrayLike, w: ArrayLike, dz: ArrayLike) -> tuple[Array, Array, Array]:
     """du of u's shape, dw of w's and db (C,), from dz of z's shape."""
+    u, w, dz = floats(u, w, dz)
     windows, _ = _windows(u, w.shape[2:])
     places = (0, *range(2, u.ndim))
     dw = np.tensordot(dz, windows, axes=(places, places))
@@ -29,18 +33,28 @@ def linear_gradients(u: Array, w: Array, dz: Array) -> tuple[Array, Array, Array
 
 
 def linear_norm(
-    u: Array, w: Array, b: Array, weight: Array, bias: Array, *, eps: float, rules: Rules = ARTICLE
+    u: ArrayLike, w: ArrayLike, b: ArrayLike, weight: ArrayLike, bias: ArrayLike, *, eps: float, rules: Rules = ARTICLE
 ) -> Array:
     """y = batch norm of W u + b in training, where b cancels."""
+    u, w, b, weight, bias = floats(u, w, b, weight, bias)
     before = np.zeros_like(b) if rules.earlier_bias == "added after" else b
     y = normalized(linear(u, w, before), weight, bias, eps=eps, rules=rules)
     return y + along_channels(b, y.ndim) if rules.earlier_bias == "added after" else y
 
 
 def linear_norm_gradients(
-    u: Array, w: Array, b: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = ARTICLE
+    u: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    dy: ArrayLike,
+    *,
+    eps: float,
+    rules: Rules = ARTICLE,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """du, dw, db, dweight and dbias: dx of batch norm, handed on; db is 0."""
+    u, w, b, weight, bias, dy = floats(u, w, b, weight, bias, dy)
     z = linear(u, w, np.zeros_like(b) if rules.earlier_bias == "added after" else b)
     dz, dweight, dbias = train_gradients(z, weight, bias, dy, eps=eps, rules=rules)
     du, dw, db = linear_gradients(u, w, dz)

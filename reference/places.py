@@ -106,7 +106,7 @@ def reduced_axes(ndim: int, axes: str) -> tuple[int, ...]:
 
 
 def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
-    """Mean over `axes`, kept as 1. Each group becomes one contiguous row, so that NumPy adds it pairwise."""
+    """Mean over `axes`, kept as 1: NaN of no values. Each group becomes a contiguous row, which NumPy adds pairwise."""
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     rows = np.ascontiguousarray(x.transpose(kept + axes)).reshape(
         [*(x.shape[a] for a in kept), math.prod(x.shape[a] for a in axes)]
@@ -142,17 +142,23 @@ class AxisGroups:
     def mean(self, a: Array) -> Array:
         return mean_over(np.broadcast_to(a, self.shape), self.axes)
 
+    @property
+    def _kept(self) -> list[int]:
+        return [1 if axis in self.axes else n for axis, n in enumerate(self.shape)]
+
     def largest(self, a: Array) -> Array:
-        most: Array = a.max(self.axes, keepdims=True)
+        most: Array = a.max(self.axes, keepdims=True) if self.size else np.full(self._kept, np.nan)
         return most
 
     def smallest(self, a: Array) -> Array:
-        least: Array = a.min(self.axes, keepdims=True)
+        least: Array = a.min(self.axes, keepdims=True) if self.size else np.full(self._kept, np.nan)
         return least
 
     def middle(self, a: Array) -> tuple[Array, Array]:
-        kept = [1 if axis in self.axes else n for axis, n in enumerate(self.shape)]
-        ordered = np.sort(np.moveaxis(a, self.axes, range(len(self.axes))).reshape(self.size, -1), axis=0)
+        kept = self._kept
+        if not self.size:
+            return np.full(kept, np.nan), np.full(kept, np.nan)
+        ordered = np.sort(np.moveaxis(a, self.axes, range(len(self.axes))).reshape(self.size, math.prod(kept)), axis=0)
         low, high = (ordered[i].reshape(kept) for i in ((self.size - 1) // 2, self.size // 2))
         return low, high
 
@@ -188,14 +194,16 @@ class Whole:
 
     def total(self, a: Array, index: str = "") -> Array:
         a = np.broadcast_to(a, self.shape)
+        if not a.size:
+            return np.zeros(self.parameters)
         if index == "by position":
             of_place = mean_over(a, tuple(range(a.ndim - 1))).ravel() * (a.size // a.shape[-1])
             return _gathered(of_place, math.prod(self.parameters), math.prod(self.parameters))
         return mean_over(a, self.axes).reshape(self.parameters) * (a.size // max(math.prod(self.parameters), 1))
 
     def most(self, a: Array) -> Array:
-        most: Array = np.broadcast_to(a.max(self.axes), self.parameters)
-        return most
+        most = a.max(self.axes) if a.size else np.array(np.nan)
+        return np.broadcast_to(most, self.parameters)
 
     def average(self, a: Array) -> Array:
         count = math.prod(self.parameters)
@@ -322,7 +330,7 @@ class Placement:
 
 
 class Stack:
-    """Many cases, one after another in one flat array, each with its own parameters."""
+    """Many cases, one after another in one flat array, each with its own parameters. No case is empty."""
 
     def __init__(self, placements: Sequence[Placement]) -> None:
         self.placements = tuple(placements)

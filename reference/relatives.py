@@ -6,16 +6,21 @@ norm: Wu & He 2018 (1803.08494). RMS norm: Zhang & Sennrich 2019 (1910.07467). W
 Salimans & Kingma 2016 (1602.07868). Two stay with the batch and measure its deviation in another way: L1 batch norm,
 Wu et al. 2018 (1802.09769), and generalized batch norm, Yuan et al. 2018 (1812.03271).
 
+Arguments are anything array-like and become float64; what is undefined is NaN, as in `batch_norm`: the statistics of no
+values, and the direction of a v that is 0 in weight norm.
+
 Erratum: the article counts the values of a group as G x H x W. Wu & He make G groups, each of (C / G) x H x W values.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from normspec.reference.article import Array
-from normspec.reference.batch_norm import normalized, statistics, train_gradients
+from normspec.reference.batch_norm import floats, normalized, statistics, train_gradients
 from normspec.reference.places import Whole
 from normspec.reference.rivals import AFFINE
 from normspec.reference.rules import Rules
@@ -31,7 +36,7 @@ GENERALIZED = Rules(center="as asked", deviation="as asked")
 
 def rows(x: Array, weight: Array) -> Array:
     """x as samples in the shape of `weight`, which layer norm has for its last axes."""
-    return x.reshape(-1, *weight.shape)
+    return x.reshape(math.prod(x.shape[: x.ndim - weight.ndim]), *weight.shape)
 
 
 def grouped(x: Array, num_groups: int, rules: Rules = GROUP) -> Array:
@@ -53,51 +58,68 @@ def ungrouped(split: Array, rules: Rules = GROUP) -> Array:
     return split.reshape(split.shape[0], split.shape[1] * split.shape[2], *split.shape[3:])
 
 
-def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules = LAYER) -> Array:
+def layer_norm(x: ArrayLike, weight: ArrayLike, bias: ArrayLike, *, eps: float, rules: Rules = LAYER) -> Array:
     """y of x's shape: over the last axes, those that weight and bias have, one sample at a time."""
+    x, weight, bias = floats(x, weight, bias)
     return normalized(rows(x, weight), weight, bias, eps=eps, rules=rules).reshape(x.shape)
 
 
-def rms_norm(x: Array, weight: Array, *, eps: float, rules: Rules = RMS) -> Array:
+def rms_norm(x: ArrayLike, weight: ArrayLike, *, eps: float, rules: Rules = RMS) -> Array:
     """y = weight * x / sqrt(mean(x^2) + eps): layer norm without center and bias."""
+    x, weight = floats(x, weight)
     return layer_norm(x, weight, np.zeros_like(weight), eps=eps, rules=rules)
 
 
-def instance_norm(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules = INSTANCE) -> Array:
+def instance_norm(x: ArrayLike, weight: ArrayLike, bias: ArrayLike, *, eps: float, rules: Rules = INSTANCE) -> Array:
     """y of x's shape (N, C, *spatial): over space, one sample and channel at a time; weight and bias (C,)."""
     return normalized(x, weight, bias, eps=eps, rules=rules)
 
 
-def group_norm(x: Array, weight: Array, bias: Array, *, num_groups: int, eps: float, rules: Rules = GROUP) -> Array:
+def group_norm(
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, *, num_groups: int, eps: float, rules: Rules = GROUP
+) -> Array:
     """y of x's shape (N, C, *spatial): over C / G neighbouring channels and space, one sample at a time."""
+    x, weight, bias = floats(x, weight, bias)
     split = (grouped(a, num_groups, rules) for a in (x, weight, bias))
     return ungrouped(normalized(*split, eps=eps, rules=rules), rules)
 
 
 def layer_norm_gradients(
-    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = LAYER
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, dy: ArrayLike, *, eps: float, rules: Rules = LAYER
 ) -> tuple[Array, Array, Array]:
     """dx of x's shape, dweight and dbias of weight's: batch norm's formulas, over the sample's own values."""
+    x, weight, bias, dy = floats(x, weight, bias, dy)
     dx, dweight, dbias = train_gradients(rows(x, weight), weight, bias, rows(dy, weight), eps=eps, rules=rules)
     return dx.reshape(x.shape), dweight, dbias
 
 
-def rms_norm_gradients(x: Array, weight: Array, dy: Array, *, eps: float, rules: Rules = RMS) -> tuple[Array, Array]:
+def rms_norm_gradients(
+    x: ArrayLike, weight: ArrayLike, dy: ArrayLike, *, eps: float, rules: Rules = RMS
+) -> tuple[Array, Array]:
     """dx and dweight."""
+    x, weight, dy = floats(x, weight, dy)
     return layer_norm_gradients(x, weight, np.zeros_like(weight), dy, eps=eps, rules=rules)[:2]
 
 
 def instance_norm_gradients(
-    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = INSTANCE
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, dy: ArrayLike, *, eps: float, rules: Rules = INSTANCE
 ) -> tuple[Array, Array, Array]:
     """dx of x's shape, dweight and dbias (C,)."""
     return train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
 
 
 def group_norm_gradients(
-    x: Array, weight: Array, bias: Array, dy: Array, *, num_groups: int, eps: float, rules: Rules = GROUP
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    dy: ArrayLike,
+    *,
+    num_groups: int,
+    eps: float,
+    rules: Rules = GROUP,
 ) -> tuple[Array, Array, Array]:
     """dx of x's shape, dweight and dbias (C,)."""
+    x, weight, bias, dy = floats(x, weight, bias, dy)
     split = (grouped(a, num_groups, rules) for a in (x, weight, bias, dy))
     dx, *parameters = train_gradients(*split, eps=eps, rules=rules)
     dweight, dbias = (ungrouped(p[None], rules)[0] for p in parameters)
@@ -109,31 +131,39 @@ def units(v: Array, g: Array, rules: Rules = WEIGHT) -> tuple[Array, Array, Rule
 
     g v / |v| is g / sqrt(n) times v over its root mean square, n being the number of values in the norm.
     """
-    rows = v.reshape(1, len(v), -1)
+    rows = v.reshape(1, len(v), math.prod(v.shape[1:]))
     gain, _ = AFFINE[rules.affine](g, np.zeros_like(g), Whole(rows.shape, g.shape))
-    return rows, gain / np.sqrt(statistics(rows, rules).size), replace(rules, affine="scale, then shift")
+    return rows, gain / _root_of_size(rows, rules), replace(rules, affine="scale, then shift")
 
 
-def weight_norm(v: Array, g: Array, *, rules: Rules = WEIGHT) -> Array:
+def _root_of_size(rows: Array, rules: Rules) -> Array:
+    """sqrt(n); of a norm of no values 1, as there is nothing to scale."""
+    root: Array = np.sqrt(np.maximum(statistics(rows, rules).size, 1))
+    return root
+
+
+def weight_norm(v: ArrayLike, g: ArrayLike, *, rules: Rules = WEIGHT) -> Array:
     """w = g v / |v| of v's shape (units, ...), with one g and one norm a unit (Salimans & Kingma 2016, equation 2)."""
+    v, g = floats(v, g)
     rows, weight, plain = units(v, g, rules)
     return normalized(rows, weight, np.zeros_like(g), eps=0.0, rules=plain).reshape(v.shape)
 
 
-def weight_norm_gradients(v: Array, g: Array, dw: Array, *, rules: Rules = WEIGHT) -> tuple[Array, Array]:
+def weight_norm_gradients(v: ArrayLike, g: ArrayLike, dw: ArrayLike, *, rules: Rules = WEIGHT) -> tuple[Array, Array]:
     """dv of v's shape and dg (units,): dg = dw . v / |v|, dv = g / |v| (dw - dg v / |v|) (there, equation 3)."""
+    v, g, dw = floats(v, g, dw)
     rows, weight, plain = units(v, g, rules)
     dv, dweight, _ = train_gradients(rows, weight, np.zeros_like(g), dw.reshape(rows.shape), eps=0.0, rules=plain)
-    return dv.reshape(v.shape), dweight / np.sqrt(statistics(rows, rules).size)
+    return dv.reshape(v.shape), dweight / _root_of_size(rows, rules)
 
 
-def l1_batch_norm(x: Array, weight: Array, bias: Array, *, eps: float, rules: Rules = L1) -> Array:
+def l1_batch_norm(x: ArrayLike, weight: ArrayLike, bias: ArrayLike, *, eps: float, rules: Rules = L1) -> Array:
     """y = weight * (x - mean) / (mean|x - mean| + eps) + bias, of batch norm's shapes (Wu et al. 2018, section 3)."""
     return normalized(x, weight, bias, eps=eps, rules=rules)
 
 
 def l1_batch_norm_gradients(
-    x: Array, weight: Array, bias: Array, dy: Array, *, eps: float, rules: Rules = L1
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, dy: ArrayLike, *, eps: float, rules: Rules = L1
 ) -> tuple[Array, Array, Array]:
     """dx, dweight and dbias, through mean and mean absolute deviation."""
     return train_gradients(x, weight, bias, dy, eps=eps, rules=rules)
@@ -146,7 +176,14 @@ def as_asked(rules: Rules, center: str, deviation: str) -> Rules:
 
 
 def generalized_batch_norm(
-    x: Array, weight: Array, bias: Array, *, center: str, deviation: str, eps: float, rules: Rules = GENERALIZED
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    *,
+    center: str,
+    deviation: str,
+    eps: float,
+    rules: Rules = GENERALIZED,
 ) -> Array:
     """y = weight * (x - S) / sqrt(D^2 + eps) + bias with S a statistic of each channel and D its deviation from it.
 
@@ -156,10 +193,10 @@ def generalized_batch_norm(
 
 
 def generalized_batch_norm_gradients(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    dy: Array,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    dy: ArrayLike,
     *,
     center: str,
     deviation: str,

@@ -21,7 +21,7 @@ from normspec.conformance.cases.arithmetic import GRADES
 from normspec.conformance.cases.cases import GENERAL, Case, Inputs, inputs
 from normspec.conformance.predictions import bounds, prediction
 from normspec.conformance.predictions.prediction import Expected
-from normspec.reference import ARTICLE
+from normspec.reference import ARTICLE, article
 from normspec.reference.batch_norm import Running, along_channels, groups_of
 
 FLOAT64 = GRADES["float64"][0]
@@ -236,7 +236,35 @@ def check_evaluate_gradients(case: Case) -> None:
     assert_held(predicted, evaluate_gradients(exactly(values), case.eps), case.size)
 
 
-CHECKS = (check_statistics, check_train, check_train_gradients, check_evaluate, check_evaluate_gradients)
+def check_article(case: Case) -> None:
+    """The article's own file, in the same bounds; it gives what the formulas under its `Rules` give."""
+    values, eps, momentum = inputs(case), case.eps, case.momentum
+    x, weight, bias, *state, _ = truth = exactly(values)
+    batch, ours = moments(x), values[:3]
+    known = {
+        "train": {"y": forward(x, weight, bias, batch, eps), **running(truth, momentum)},
+        "evaluate": {"y": forward(x, weight, bias, state, eps)},
+        "train_gradients": train_gradients(truth, eps),
+        "evaluate_gradients": evaluate_gradients(truth, eps),
+    }
+    found = {
+        "train": article.train(*values[:5], momentum=momentum, eps=eps),
+        "evaluate": (article.evaluate(*values[:5], eps=eps),),
+        "train_gradients": article.train_gradients(*ours, values.dy, eps=eps),
+        "evaluate_gradients": article.evaluate_gradients(*values, eps=eps),
+    }
+    for name, results in found.items():
+        options = {"eps": eps, "momentum": momentum} if name == "train" else {"eps": eps}
+        told = getattr(prediction, name)(values, ARTICLE, FLOAT64, **options)
+        assert_held(
+            {q: e._replace(value=v) for (q, e), v in zip(told.items(), results, strict=True)}, known[name], case.size
+        )
+        for (quantity, expected), value in zip(told.items(), results, strict=True):
+            same = name != "evaluate_gradients" and quantity not in ("dweight", "dbias")
+            assert (abs(value - expected.value) <= (0 if same else expected.bound)).all()  # or in another order
+
+
+CHECKS = (check_statistics, check_train, check_train_gradients, check_evaluate, check_evaluate_gradients, check_article)
 
 
 @pytest.mark.parametrize("check", CHECKS)
