@@ -283,6 +283,6 @@ def test_an_interrupted_run_leaves_no_process(tmp_path):
     time.sleep(1)
     assert spec in processes()
     run.send_signal(signal.SIGINT)
-    assert run.communicate(timeout=20)[0]
+    assert run.communicate(timeout=60)[0]
     assert run.returncode == pytest.ExitCode.INTERRUPTED
     assert spec not in processes()
