@@ -77,7 +77,7 @@ def checks() -> Mapping[str, Check]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 for claim in filter(None, map(_claim_of, node.decorator_list)):
-                    found[claim] = Check(f"{HERE.name}/{path.name}", node.lineno, node.name)
+                    found[claim] = Check(f"{CHECKS.name}/{path.name}", node.lineno, node.name)
     return found
 
 
