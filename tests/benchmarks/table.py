@@ -150,9 +150,10 @@ def main() -> int:
         "rows", nargs="*", metavar="ROW", help=f"which rows, as '*quick' (default: all): {'; '.join(every)}"
     )
     options = parser.parse_args()
+    for row in options.rows:
+        if not fnmatch.filter(every, row):
+            parser.error(f"no row is called {row}; there are {'; '.join(every)}")
     chosen = [name for name in every if not options.rows or any(fnmatch.fnmatch(name, row) for row in options.rows)]
-    if not chosen:
-        parser.error(f"no row is called {' or '.join(options.rows)}; there are {'; '.join(every)}")
     console, good = Console(), True
     table = Table("row", "measured", "of what", "wanted", title="what the suite costs")
     with console.status("measuring") if console.is_terminal else contextlib.nullcontext() as shown:
