@@ -1,10 +1,11 @@
 """Batch normalization as the article states it, in float64: the formulas, and nothing else.
 
 x and dy have the shape (N, C, *spatial), all other arrays have the shape (C,). A channel has m = N * prod(spatial)
-values. momentum is the weight of the new value. Arguments are anything array-like of real numbers.
+values. momentum is the weight of the new value. Arguments are anything array-like of real numbers, and stay as they
+are; complex numbers raise TypeError.
 
 What is undefined raises ValueError: statistics of no values, a sample variance of one value unless momentum is 0, a
-var + eps that is not positive. So do squares that float64 cannot hold. NaN and infinity in x are passed on.
+var + eps that is not positive. So do squares that float64 cannot hold. NaN and infinity are passed on.
 
 Sources: sections 2 and 3 of the article; [1] is Ioffe & Szegedy 2015 (arXiv 1502.03167).
 """
