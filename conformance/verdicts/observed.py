@@ -182,7 +182,7 @@ def _once(
     return known[key]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def compared(experiment: Experiment, observations: tuple[Observation, ...]) -> tuple[Compared, ...]:
     """The observations in stacks, as far as they can be stacked."""
     alone: list[Compared] = []
@@ -216,7 +216,7 @@ def _of_case(experiment: Experiment, case: Case) -> Sequence[Part]:
     return tuple(experiment.parts(case, {}))
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _problems(parts: tuple[Part, ...]) -> list[tuple[Problem, list[int]]]:
     return problems(parts)
 
