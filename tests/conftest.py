@@ -13,6 +13,7 @@ from normspec import conformance
 from normspec.conformance.verdicts import suite as _loaded  # noqa: F401  before runs in this process, which forget imports
 
 pytest_plugins = ["pytester"]
+sys.dont_write_bytecode = False  # runs in this process import the checks many times: let pytest keep what it rewrites
 
 SUITE = Path(conformance.__path__[0])
 ADAPTERS = Path(__file__).parent / "adapters"
@@ -89,6 +90,7 @@ def _importable():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ADAPTERS))
         patch.setenv("COLUMNS", "160")
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # or each of many processes compiles everything again
         patch.delenv("PYTEST_ADDOPTS", raising=False)
         yield
 

@@ -4,14 +4,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 
 import pytest
 from conftest import ADAPTERS, SUITE, several
 
-import normspec
-from normspec import backends, conformance, reference
 from normspec.conformance.claims.claims import CLAIMS
 from normspec.conformance.command import main
 from normspec.conformance.reports.matrix import claims_digest
@@ -270,24 +267,3 @@ def test_command_gives_the_status_of_pytest(elsewhere, monkeypatch, arguments, s
     finally:
         for name in sys.modules.keys() - before.keys():
             del sys.modules[name]
-
-
-def installed(folder):
-    """A copy of the package as an environment inside the user's own folder holds it."""
-    copy = folder / ".venv" / "normspec"
-    for package in (normspec, conformance, backends, reference):  # in a checkout they lie apart
-        place = copy.joinpath(*package.__name__.split(".")[1:])
-        shutil.copytree(package.__path__[0], place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
-    return copy
-
-
-def test_command_of_an_installed_copy_names_itself(elsewhere):
-    copy = installed(elsewhere)
-    (elsewhere / "mine.py").write_text((ADAPTERS / "plain.py").read_text().replace("ddof = 1", "ddof = 0"))
-    arguments = ("--backend", "mine.py:Plain", "--claim", "running.sample-variance", "--dtype", "float32")
-    done = subprocess.run(
-        [sys.executable, "-m", "normspec", "--profile", "quick", *arguments],
-        cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(copy.parent)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert re.search(r"^  again +normspec --backend mine\.py:Plain ", done.stdout, re.MULTILINE), done.stdout
