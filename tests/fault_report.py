@@ -68,6 +68,7 @@ def judged(name: str, profile: str) -> Result:
         if refuses(claim, fault.dtype, verdict):
             verdicts[claim] = verdict
     first = blamed(verdicts)
+    lab.forget_traces()  # the next fault shares none of them, and two hundred faults would fill the memory
     return Result(
         fault=name,
         blamed=first,
