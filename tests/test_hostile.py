@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -277,7 +278,13 @@ def test_what_hangs_is_given_up_soon():
 def test_an_interrupted_run_leaves_no_process(tmp_path):
     spec = f"{copied(tmp_path)}/hostile.py:Sleeps"
     command = [sys.executable, "-m", "pytest", str(SUITE), "-v", "-p", "no:cacheprovider", *QUICK, "--backend", spec]
-    run = subprocess.Popen([*command, *CHOSEN], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [*command, *CHOSEN],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     while "PASSED" not in run.stdout.readline():  # what comes next hangs
         assert run.poll() is None
     time.sleep(1)
