@@ -1,4 +1,4 @@
-"""Section 2: over what the statistics of a training batch are taken."""
+"""Section 2: which values the statistics of a training batch run over."""
 
 import pytest
 

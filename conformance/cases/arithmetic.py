@@ -1,4 +1,4 @@
-"""The arithmetic a backend is judged by: unit roundoffs, and the grades of precision told apart.
+"""The arithmetic a backend is judged by: unit roundoffs, and the grades of precision.
 
 A grade fixes how roughly a sound implementation may compute. Grades of one dtype are ordered from fine to coarse; each
 admits all that the ones before it admit. The first in which all results agree with a formula is the backend's grade.

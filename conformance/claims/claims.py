@@ -1,4 +1,4 @@
-"""The claims of the specification, as data: what each states, where it comes from, and the rivals it is told from.
+"""The claims of the specification, as data: what each states, where it comes from, and its rivals.
 
 A rival is what people do instead. Most are one choice of `Rules` replaced, and so can be computed; others are named
 mistakes that a check recognizes, or grades of precision. Section numbers are the article's; [1] is Ioffe & Szegedy 2015

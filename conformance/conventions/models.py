@@ -1,4 +1,4 @@
-"""Stands for a backend that is elsewhere: the formulas that it was found to follow, in float64."""
+"""A model of a backend that is not on this machine: the formulas that it was found to follow, in float64."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How far rounding alone may part two right answers: a number for every element, derived and not chosen.
+"""Error bounds: how far rounding alone may move each element of a result, derived from the data and never chosen.
 
 A sum of n terms is off by at most f(n) u Σ|term| in whatever order it is added, f(n) = n + 2 ln n + 4 (Higham,
 *Accuracy and Stability of Numerical Algorithms*, chapters 3 and 4; the logarithm is for running means). A two-pass

@@ -1,4 +1,4 @@
-"""What changed between two merged matrices, and whether it was to be expected: what continuous integration asks.
+"""What changed between two merged matrices, and whether that was expected: for continuous integration.
 
 A verdict that is as the adapter declares is expected, also where it has changed; so is an improvement that nobody had
 to declare. Unexpected is a verdict that has changed and is not as declared, and a verdict that is lost: its column, its

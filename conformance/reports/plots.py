@@ -1,4 +1,4 @@
-"""What of a merged matrix is better looked at than read: error over bound, against conditioning and by dtype."""
+"""Plots of a merged matrix: error over bound, against conditioning and by dtype."""
 
 import math
 from collections.abc import Mapping, Sequence

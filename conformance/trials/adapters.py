@@ -1,4 +1,4 @@
-"""Opening adapters and calling them: whatever comes back is looked at before anyone relies on it.
+"""Opening adapters and calling them: every result is checked before it is used.
 
 A backend is named as one of those that ship, as `path/to/file.py` or `path/to/file.py:Name`, as `module:Name`, or by an
 entry point of the group `normspec.backends`. What an adapter may offer is written down in `backends/contract.py`.

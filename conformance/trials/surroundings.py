@@ -1,4 +1,4 @@
-"""What a call must leave as it found it, although it is given none of it: NumPy's settings, random state, environment.
+"""What a call must not change although it is not given it: NumPy's settings, random state, environment.
 
 Looked at only where a check asks, inside `observed`: then around every call, and all but the random state is put back,
 so that what is changed again shows again. The random state is stirred before each call instead: a generator that is

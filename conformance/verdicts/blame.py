@@ -1,4 +1,4 @@
-"""Which of several claims that refuse a backend to read first."""
+"""Which claim to read first, of several that refuse a backend."""
 
 from collections.abc import Mapping
 from enum import IntEnum, auto

@@ -102,7 +102,7 @@ class Check:
         """
         by_quantity = [q._replace(quantities=(quantity,)) for q in questions for quantity in q.quantities]
         self.verdict = self._judged(
-            by_quantity, lambda evidence: judge_grade(self.claim, evidence, self.known, accepted), by_its_rules=True
+            by_quantity, lambda evidence: judge_grade(self.claim, evidence, self.known, accepted), beside_choices=True
         )
 
     def rules(self, experiment: Experiment, quantity: str) -> Rules:
@@ -240,7 +240,7 @@ class Check:
         questions: Sequence[Question],
         judge: Callable[[Sequence[Evidence]], Verdict],
         *,
-        by_its_rules: bool = False,
+        beside_choices: bool = False,
     ) -> Verdict:
         """Gather the evidence; stop at a crash; judge what remains; show the simplest case that fails."""
         evidence, refusals, absent = [], "", ""
@@ -256,7 +256,7 @@ class Check:
                     refusals = str(outcome.error)
                 else:
                     crashed.append((question, outcome))
-            beside = self._choices(question.experiment, question.quantities[0]) if by_its_rules else ()
+            beside = self._choices(question.experiment, question.quantities[0]) if beside_choices else ()
             found = Evidence(question.experiment, question.quantities, tuple(seen), beside, question.follows)
             evidence.append(found)
         if crashed and not any(part.observations for part in evidence):

@@ -1,4 +1,4 @@
-"""What was seen that bears on a claim, and how a formula fares on it."""
+"""The results that decide a claim, and whether a formula agrees with them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

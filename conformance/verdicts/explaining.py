@@ -1,4 +1,4 @@
-"""Which rules explain what a backend shows: each quantity once, on exact data, the fewest choices first."""
+"""Which rules explain the results of a backend: each quantity once, on exact data, the fewest choices first."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Runs experiments, each once: what a backend showed is kept, and shared by all claims that ask for it."""
+"""Runs experiments, each once: traces are kept, and shared by all claims that need them."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass

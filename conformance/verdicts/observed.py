@@ -1,4 +1,4 @@
-"""What an experiment showed, beside what a formula predicts of it: error over bound, case by case.
+"""The results of an experiment compared with the predictions of a formula: error over bound, case by case.
 
 Small cases are compared in stacks, see `predictions.stacks`; large ones, and experiments of several calls, alone.
 """

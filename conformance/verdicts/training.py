@@ -1,4 +1,4 @@
-"""A small network trained on real data, plain and with batch norm, and what its outcome says of two claims.
+"""A small network trained on real data, plain and with batch norm, and the two claims that it decides.
 
 The data are scikit-learn's digits: 1797 images of 8 x 8, of which 14 batches of 128 are used. Everything is trained by
 the backend's own layers, gradients and optimizer; what is judged here is counted or derived:
