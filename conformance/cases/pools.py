@@ -182,10 +182,10 @@ def _exact_corners(dtype: str) -> list[Case]:
         replace(plain, shape=(2, 2, 2, 2), data="exact 2", eps=2.0, seed=2),
         replace(plain, shape=(2, 3, 1, 4), seed=3, layout="channels last"),
         replace(plain, shape=(2, 17, 2), seed=4, momentum=0.75),
-        replace(plain, shape=(2, 2, 2, 1, 3), data="exact 2", eps=2.0, seed=5),
+        replace(plain, shape=(2, 2, 2, 1, 3), data="exact 2", eps=2.0, seed=5, momentum=0.875),
         replace(plain, shape=(1, 3, 4), seed=8),
         replace(plain, shape=(1, 3, 2, 2), seed=11),  # alone, too, where only images are taken
-        replace(plain, shape=(4, 257), seed=9),
+        replace(plain, shape=(4, 257), seed=9, momentum=0.875),
         replace(plain, shape=(2, 17, 1, 2), seed=10),
         replace(plain, scale=2.0**-10, eps=2.0**-20, seed=6),
         replace(plain, shape=(2, 3, 1, 4), scale=2.0**-10, eps=13 * 2.0**-20, seed=7, momentum=0.125),
