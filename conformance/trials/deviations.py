@@ -214,7 +214,7 @@ class _Wrong(Exception):
 def read(path: Path, adapters: Sequence[str]) -> list[Declared]:
     """All that a file declares; `adapters` are the names that it may use. Raises BadDeclaration, with the line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise BadDeclaration(f"{path}, line {line}: this is not UTF-8; save the file as UTF-8.") from None
@@ -224,10 +224,11 @@ def read(path: Path, adapters: Sequence[str]) -> list[Declared]:
         place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
         line = int(place[1] or 0) if place else 0
         words = str(error)[: place.start()] if place else str(error)
-        words = words[:1].lower() + words[1:]
+        words = "a key is given twice" if "overwrite" in words else words[:1].lower() + words[1:]
+        where = f" at column {place[2]}" if place and line else " at the end"
+        line = line or len(text.splitlines())
         raise BadDeclaration(
-            f"{path}, line {line or len(text.splitlines())}: this is no TOML: {words}"
-            f"{f' at column {place[2]}' if place and line else ''}; correct the line, see https://toml.io."
+            f"{path}, line {line}: this is not TOML: {words}{where}; correct the line, see https://toml.io."
         ) from None
     try:
         return _declared(document, adapters)
@@ -367,8 +368,8 @@ def _look_at_names(claim: str, rival: str, place: Place) -> None:
     if claim not in CLAIMS:
         raise _Wrong(place, f"{claim!r} is no claim{_meant(claim, CLAIMS) or '; normspec claims lists them.'}")
     if not _is_rival(claim, rival):
-        own = [r.name for r in CLAIMS[claim].rivals]
-        meant = _meant(rival, [*own, *VERDICTS, *sorted(_RIVALS)]) or "."
+        own = [*(r.name for r in CLAIMS[claim].rivals), *VERDICTS]
+        meant = _meant(rival, own) or _meant(rival, sorted(_RIVALS)) or "."
         expected = f"the name that the matrix prints, or {', '.join(VERDICTS)}"
         raise _Wrong(place, f"{rival!r} is no rival of {claim}; expected {expected}{meant}")
 
