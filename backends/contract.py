@@ -240,7 +240,10 @@ class Training(Protocol):
 
 
 class Deviation(TypedDict):
-    """A known deviation, declared in an adapter's `deviations`. The run is green exactly if all is as declared."""
+    """A known deviation. The run is green exactly if all is as declared.
+
+    Declare it in the TOML file beside the adapter (`my_norm.toml` beside `my_norm.py`), or here, in the adapter's code.
+    """
 
     claim: str
     rival: str

@@ -144,103 +144,12 @@ def _arrays(results: Any) -> Any:
     return jax.tree_util.tree_map(np.array, results)
 
 
-_DOCUMENTED = "https://docs.kidger.site/equinox/api/nn/normalisation/"
-_DEBIASED = "https://github.com/patrick-kidger/equinox/pull/948"
-_EMA = "https://github.com/patrick-kidger/equinox/issues/659"
-_START = "https://github.com/patrick-kidger/equinox/issues/955"
-
-
-def _declared(claim: str, rival: str, reason: str, link: str = "undocumented", *dtypes: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"claim": claim, "rival": rival, "versions": "", "reason": reason, "link": link}
-    return found | {"dtypes": dtypes} if dtypes else found
-
-
-_OLD = "momentum weighs the old value"
-_POPULATION = "population variance, divisor m"
-_COMMON = (
-    _declared("running.update", _OLD, "running = momentum * running + (1 - momentum) * batch", _DOCUMENTED),
-    _declared("running.converges", _OLD, "running = momentum * running + (1 - momentum) * batch", _DOCUMENTED),
-    _declared("running.sample-variance", _POPULATION, "the variance that normalizes is tracked as it is"),
-    _declared("usage.larger-batch", _POPULATION, "the variance that normalizes is tracked as it is"),
-    _declared("hygiene.empty-batch", "the state moves", "an empty batch has a mean of 0 / 0: the state becomes NaN"),
-)
-_ZERO = "evaluation divides mean and variance by 1 - momentum^k after k steps, but the variance starts at 1, not 0"
-_PRODUCT = "mean, variance and eps are held in the dtype of x"
-_AFTER = "training normalizes with the running statistics after their update, in which momentum weighs the old value"
-_FIRST = "the first batch replaces the start"
-_UNDECIDED = (
-    "normalize.uses-batch-statistics",
-    "normalize.population-variance",
-    "normalize.eps-inside-root",
-    "normalize.eps-default",
-    "normalize.centered",
-    "normalize.unit-spread",
-    "normalize.constant-channel",
-    "normalize.batch-coupling",
-    "affine.scale-then-shift",
-    "affine.can-undo",
-    "running.momentum-default",
-    "layer.follows-operation",
-)
-_OUTSIDE = (
-    "statistics.per-channel",
-    "precision.within-bound",
-    "precision.extent",
-    "precision.large-finite",
-    "usage.mode-switch",
-    "hygiene.every-shape",
-)
-_OF_EMA = (
-    *(_declared(claim, "inconclusive", _AFTER, _EMA) for claim in _UNDECIDED),
-    *(_declared(claim, "fails", _AFTER, _EMA) for claim in _OUTSIDE),
-    _declared("precision.cancellation", "fails", _AFTER, _EMA, "float64"),
-    _declared("precision.cancellation", "narrow sums", _AFTER, _EMA, "float32"),
-    _declared("evaluate.before-training", "starts from variance 0", "a new layer's variance is 0", _START),
-    _declared("running.initial", "variance starts at 0", "a new layer's variance is 0", _START),
-    _declared("why.depth", "layers share their state", _FIRST, _EMA),
-    _declared("example.article", f"average of all batches and {_POPULATION}", _FIRST, _EMA),
-)
-_QUOTIENT = "where the variance is 0, 1 / (var + eps) is more than float16 holds, and the gradient 0 times infinity"
-
-
 class EquinoxBatch:
     """Mode "batch"."""
 
     name = "equinox-batch"
     version = version("equinox")
     dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16", "float16")
-    deviations: tuple[dict[str, Any], ...] = (
-        *_COMMON,
-        _declared(
-            "running.momentum-default",
-            "0.01",
-            "momentum is 0.99, the weight of the old value",
-            _DOCUMENTED,
-        ),
-        _declared(
-            "example.article",
-            f"{_OLD} and {_POPULATION}",
-            "both conventions, in the article's own experiment",
-            _DOCUMENTED,
-            *("float64", "float32"),
-        ),
-        _declared("layer.follows-operation", "fails", _ZERO, _DEBIASED),
-        _declared("usage.mode-switch", "fails", _ZERO, _DEBIASED),
-        _declared("evaluate.running-statistics", "inconclusive", _ZERO, _DEBIASED),
-        _declared("precision.half-statistics", "half steps", _PRODUCT, "undocumented", "bfloat16", "float16"),
-        _declared("precision.half-gradients", "narrow", "XLA adds up in bfloat16", "undocumented", "bfloat16"),
-        _declared("precision.half-gradients", "half steps", _PRODUCT, "undocumented", "float16"),
-        _declared("precision.large-finite", "squares overflow early", _PRODUCT, "undocumented", "float16"),
-        _declared("normalize.constant-channel", "fails", _PRODUCT, "undocumented", "float16"),
-        _declared("running.single-value", "NaN or inf in the gradients", _QUOTIENT, "undocumented", "float16"),
-        _declared(
-            "hygiene.dtype-shape",
-            "y of another dtype",
-            "y takes the dtype of the parameters, float32",
-            "undocumented",
-            *("bfloat16", "float16"),
-        ),
-    )
     compiles = True  # every new shape takes longer to compile than many to run
     unavailable = "" if _HAS_MODES else "this Equinox has no modes"
     mode = "batch"
@@ -347,10 +256,5 @@ class EquinoxEma(EquinoxBatch):
 
     name = "equinox-ema"
     dtypes = ("float64", "float32")
-    deviations = (
-        *(deviation for deviation in _COMMON if deviation["claim"] != "usage.larger-batch"),
-        _declared("usage.larger-batch", f"running statistics after the update and {_POPULATION}", _AFTER, _EMA),
-        *_OF_EMA,
-    )
     unavailable = ""
     mode = "ema"

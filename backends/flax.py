@@ -143,70 +143,12 @@ def _arrays(results: Any) -> Any:
     return jax.tree.map(np.array, results)
 
 
-_LINEN = "https://flax.readthedocs.io/en/v0.6.10/api_reference/_autosummary/flax.linen.BatchNorm.html"
-_NNX = "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.html"
-
-
-def _conventions(link: str) -> tuple[dict[str, Any], ...]:
-    """What all BatchNorm layers of Flax have in common."""
-    momentum = "momentum is the decay rate: it weighs the old value"
-    variance = "the variance that normalizes is tracked as it is"
-    empty = "an empty batch has a mean of 0 / 0: the state and the gradients become NaN"
-    found = (
-        ("running.update", "momentum weighs the old value", momentum, link),
-        ("running.converges", "momentum weighs the old value", momentum, link),
-        ("running.momentum-default", "0.01", "momentum is 0.99, the weight of the old value", link),
-        ("running.sample-variance", "population variance, divisor m", variance, "undocumented"),
-        ("usage.larger-batch", "population variance, divisor m", variance, "undocumented"),
-        ("hygiene.empty-batch", "gradients of nothing are not 0", empty, "undocumented"),
-    )
-    names = ("claim", "rival", "reason", "link")
-    article = {
-        "claim": "example.article",
-        "rival": "momentum weighs the old value and population variance, divisor m",
-        "versions": "",
-        "reason": "both conventions, in the article's own experiment",
-        "link": link,
-        "dtypes": ("float64", "float32"),
-    }
-    return (*(dict(zip(names, each, strict=True)) | {"versions": ""} for each in found), article)
-
-
-def _one_pass(link: str) -> dict[str, Any]:
-    return {
-        "claim": "precision.cancellation",
-        "rival": "one pass",
-        "versions": "",
-        "reason": "use_fast_variance, on unless turned off, computes the variance as mean(x^2) - mean(x)^2",
-        "link": link,
-        "dtypes": ("float64", "float32"),
-    }
-
-
-def _in_half(claim: str, rival: str, reason: str, dtypes: tuple[str, ...]) -> dict[str, Any]:
-    parts = {"claim": claim, "rival": rival, "versions": ">=0.12.1", "reason": reason}
-    return parts | {"link": "undocumented", "dtypes": dtypes}
-
-
-_FLOAT32_STATE = {
-    "claim": "hygiene.dtype-shape",
-    "rival": "state of another dtype",
-    "versions": "",
-    "reason": "a layer's mean and var are float32 even where param_dtype is float64",
-    "link": "undocumented",
-    "dtypes": ("float64",),
-}
-_HALF = ("bfloat16", "float16")
-_CAST = "with dtype given, nnx rounds weight, bias and running statistics to it before it computes"
-
-
 class FlaxLinen:
     """`flax.linen`, with its defaults: the variance in one pass."""
 
     name = "flax-linen"
     version = version("flax")
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    deviations: tuple[dict[str, Any], ...] = (*_conventions(_LINEN), _one_pass(_NNX))
     compiles = True  # every new shape takes longer to compile than many to run
     unavailable = ""
     layers: Any = _Linen()
@@ -326,26 +268,6 @@ class FlaxNnx(FlaxLinen):
     """`flax.nnx`, with its defaults."""
 
     name = "flax-nnx"
-    deviations = (
-        *_conventions(_NNX),
-        _one_pass(_NNX),
-        _FLOAT32_STATE,
-        _in_half("precision.half-statistics", "half steps", _CAST, _HALF),
-        _in_half("precision.half-gradients", "half steps", _CAST, _HALF),
-        _in_half("relatives.half-statistics", "half steps", _CAST, _HALF),
-        _in_half(
-            "precision.large-finite",
-            "squares overflow early",
-            "a tracked variance above 65504 is infinity when rounded to float16: evaluation gives bias",
-            ("float16",),
-        ),
-        _in_half(
-            "hygiene.every-shape",
-            "fails",
-            "the gradient of weight is computed in float16, and infinite above 65504, though it is float32",
-            ("float16",),
-        ),
-    )
     unavailable = "" if nnx is not None else "this Flax has no nnx"
     layers = _Nnx()
 
@@ -376,5 +298,4 @@ class FlaxLinenTwoPasses(FlaxLinen):
     """`flax.linen` with `use_fast_variance=False`."""
 
     name = "flax-linen-two-passes"
-    deviations = _conventions(_LINEN)
     layers = _Linen(use_fast_variance=False)

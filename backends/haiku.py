@@ -135,39 +135,6 @@ def _arrays(results: Any) -> Any:
     return jax.tree_util.tree_map(np.array, results)
 
 
-_DOCUMENTED = "https://dm-haiku.readthedocs.io/en/latest/api.html"
-
-
-def _declared(claim: str, rival: str, reason: str, link: str, *dtypes: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"claim": claim, "rival": rival, "versions": "", "reason": reason, "link": link}
-    return found | {"dtypes": dtypes} if dtypes else found
-
-
-_OLD = "momentum weighs the old value"
-_POPULATION = "population variance, divisor m"
-_DECAY = "decay_rate is the weight of the old value"
-_TRACKED = "the variance that normalizes is tracked as it is"
-_DEBIASED = "averages are divided by 1 - decay_rate^k after k steps: the first batch replaces the start"
-_NEGATIVE = "mean(x^2) - mean(x)^2 is not held at 0 where rounding makes it negative"
-_EMPTY = "an empty batch has a mean of 0 / 0: the state and the gradients become NaN"
-_DEVIATIONS = (
-    _declared("running.update", _OLD, _DECAY, _DOCUMENTED),
-    _declared("running.converges", _OLD, _DECAY, _DOCUMENTED),
-    _declared("running.momentum-extremes", "fails", "decay_rate 1 divides by 1 - 1; it must be below 1", _DOCUMENTED),
-    _declared("running.sample-variance", _POPULATION, _TRACKED, "undocumented"),
-    _declared("usage.larger-batch", _POPULATION, _TRACKED, "undocumented"),
-    _declared("layer.follows-operation", "fails", _DEBIASED, _DOCUMENTED),
-    _declared("why.depth", "layers share their state", _DEBIASED, _DOCUMENTED),
-    _declared("precision.half-statistics", "fails", _DEBIASED, _DOCUMENTED, "bfloat16"),
-    _declared("precision.within-bound", "fails", _NEGATIVE, "undocumented", "float32"),
-    _declared("precision.cancellation", "NaN from a negative variance", _NEGATIVE, "undocumented", "float32"),
-    _declared("hygiene.empty-batch", "gradients of nothing are not 0", _EMPTY, "undocumented"),
-    _declared(
-        "example.article", f"{_OLD} and {_POPULATION}", "both, in the article's own experiment", _DOCUMENTED, "float32"
-    ),
-)
-
-
 class Haiku:
     """The modules under `transform_with_state`."""
 
@@ -175,7 +142,6 @@ class Haiku:
     version = version("dm-haiku")
     dtypes = ("float64", "float32", "bfloat16", "float16")
     compiles = True  # every new shape takes longer to compile than many to run
-    deviations = _DEVIATIONS
 
     def _run(self, name: str, *given: Any, leaves: int = 0, **static: Any) -> Any:
         numbers = [jnp.asarray(a) if isinstance(a, np.ndarray) else a for a in given]

@@ -7,7 +7,7 @@ compile `batch_norm_grad`.
 import importlib.metadata
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from iree import compiler, runtime
@@ -58,58 +58,6 @@ class Iree:
     version = importlib.metadata.version("iree-base-compiler")
     dtypes = ("float64", "float32")
     compiles = True
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "running.sample-variance",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operation returns the variance with divisor m",
-            "link": "undocumented",
-        },
-        {
-            "claim": "usage.larger-batch",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operation returns the variance with divisor m",
-            "link": "undocumented",
-        },
-        {
-            "claim": "example.article",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operation returns the variance with divisor m",
-            "link": "undocumented",
-        },
-        {
-            "claim": "precision.cancellation",
-            "rival": "NaN from a negative variance",
-            "versions": "",
-            "reason": "the variance is mean(x^2) - mean(x)^2, negative by rounding where the mean is large",
-            "link": "undocumented",
-        },
-        {
-            "claim": "precision.within-bound",
-            "rival": "fails",
-            "versions": "",
-            "reason": "where the mean is large rounding makes the variance negative, and y NaN",
-            "link": "undocumented",
-        },
-        {
-            "claim": "why.depth",
-            "rival": "the spread drifts",
-            "versions": "",
-            "reason": "epsilon is an attribute, which is float32 whatever x is",
-            "link": "undocumented",
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "the state moves",
-            "versions": "",
-            "reason": "mean and variance of nothing are NaN",
-            "link": "undocumented",
-        },
-    )
 
     def train(
         self,

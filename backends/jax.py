@@ -182,64 +182,6 @@ class Jax:
     compiles = True
     version = jax.__version__
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    deviations = (
-        {
-            "claim": "precision.cancellation",
-            "rival": "one pass",
-            "versions": ">=0.4.30",
-            "reason": "standardize computes the variance as mean(x^2) - mean(x)^2, unless asked for algorithm='stable'",
-            "link": "https://docs.jax.dev/en/latest/_autosummary/jax.nn.standardize.html",
-            "dtypes": ("float64", "float32"),
-        },
-        {
-            "claim": "precision.half-statistics",
-            "rival": "half steps",
-            "versions": ">=0.4.30",
-            "reason": "standardize keeps mean and variance in the dtype of x",
-            "link": "undocumented",
-            "dtypes": ("bfloat16", "float16"),
-        },
-        {
-            "claim": "relatives.half-statistics",
-            "rival": "half steps",
-            "versions": ">=0.4.30",
-            "reason": "standardize keeps mean and variance in the dtype of x",
-            "link": "undocumented",
-            "dtypes": ("bfloat16", "float16"),
-        },
-        {
-            "claim": "precision.half-gradients",
-            "rival": "narrow",
-            "versions": ">=0.4.30",
-            "reason": "XLA adds up a bfloat16 reduction in bfloat16",
-            "link": "undocumented",
-            "dtypes": ("bfloat16",),
-        },
-        {
-            "claim": "precision.half-gradients",
-            "rival": "half steps",
-            "versions": ">=0.4.30",
-            "reason": "gradients, too, are computed in the dtype of x",
-            "link": "undocumented",
-            "dtypes": ("float16",),
-        },
-        {
-            "claim": "normalize.constant-channel",
-            "rival": "fails",
-            "versions": ">=0.4.30",
-            "reason": "epsilon is held in the dtype of x: below 6e-8 it is 0 in float16, and a constant channel NaN",
-            "link": "undocumented",
-            "dtypes": ("float16",),
-        },
-        {
-            "claim": "precision.large-finite",
-            "rival": "squares overflow early",
-            "versions": ">=0.4.30",
-            "reason": "x is squared in the dtype of x, so that float16 overflows from a deviation of 64 on",
-            "link": "undocumented",
-            "dtypes": ("float16",),
-        },
-    )
 
     def _function(self, function: Any) -> Any:
         return function

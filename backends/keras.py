@@ -20,120 +20,6 @@ POLICIES = {
     "bfloat16": "mixed_bfloat16",
     "float16": "mixed_float16",
 }
-_DOCUMENTED = "https://keras.io/api/layers/normalization_layers/batch_normalization/"
-_DEVIATIONS: tuple[dict[str, Any], ...] = (
-    {
-        "claim": "running.update",
-        "rival": "momentum weighs the old value",
-        "versions": "",
-        "reason": "moving = moving * momentum + batch * (1 - momentum)",
-        "link": _DOCUMENTED,
-    },
-    {
-        "claim": "running.sample-variance",
-        "rival": "population variance, divisor m",
-        "versions": "",
-        "reason": "the variance that normalizes is tracked as it is",
-        "link": _DOCUMENTED,
-    },
-    {
-        "claim": "running.momentum-default",
-        "rival": "0.01",
-        "versions": "",
-        "reason": "momentum is 0.99, the weight of the old value",
-        "link": _DOCUMENTED,
-    },
-    {
-        "claim": "normalize.eps-default",
-        "rival": "0.001",
-        "versions": "",
-        "reason": "epsilon is 0.001",
-        "link": _DOCUMENTED,
-    },
-)
-
-
-_HALF_RELATIVES: dict[str, Any] = {
-    "claim": "relatives.half-statistics",
-    "rival": "half steps",
-    "versions": "",
-    "reason": "GroupNormalization casts to float32 only what LayerNormalization does not: steps are in x's dtype",
-    "link": "undocumented",
-    "dtypes": ("bfloat16", "float16"),
-}
-_EMPTY_GRADIENTS: dict[str, Any] = {
-    "claim": "hygiene.empty-batch",
-    "rival": "gradients of nothing are not 0",
-    "versions": "",
-    "reason": "the mean of nothing is NaN, and dweight with it",
-    "link": "undocumented",
-}
-_EMPTY_STATE: dict[str, Any] = {
-    "claim": "hygiene.empty-batch",
-    "rival": "the state moves",
-    "versions": "",
-    "reason": "the mean of nothing is NaN, and is averaged into the state",
-    "link": "undocumented",
-}
-_NEGATIVE_VARIANCE: dict[str, Any] = {
-    "claim": "precision.cancellation",
-    "rival": "NaN from a negative variance",
-    "versions": "",
-    "reason": "ops.moments computes mean(x^2) - mean(x)^2 and does not keep it from going below -epsilon",
-    "link": "https://github.com/keras-team/keras-core/pull/866",
-    "dtypes": ("float32",),
-}
-_REASON_64 = "a float64 layer computes in float32: result_type(float64, float32) is float32 but on TensorFlow"
-
-
-_OLD = "<=3.0.5"
-_READ_IN_HALF = "under a mixed policy the running statistics are read, and averaged, in half"
-_IN_THE_DTYPE_OF_X: tuple[dict[str, Any], ...] = (
-    {**_NEGATIVE_VARIANCE, "versions": _OLD, "dtypes": ("float64",)},
-    {
-        **_NEGATIVE_VARIANCE,
-        "claim": "precision.within-bound",
-        "rival": "fails",
-        "versions": _OLD,
-        "dtypes": ("float64",),
-    },
-    *(
-        {
-            "claim": claim,
-            "rival": rival,
-            "versions": _OLD,
-            "reason": reason,
-            "link": "undocumented",
-            "dtypes": dtypes,
-        }
-        for claim, rival, reason, dtypes in (
-            ("precision.half-statistics", "half steps", _READ_IN_HALF, ("bfloat16", "float16")),
-            ("precision.large-finite", "squares overflow early", _READ_IN_HALF, ("float16",)),
-            ("relatives.half-statistics", "fails", "the moments of GroupNormalization are in x's dtype", ("bfloat16",)),
-        )
-    ),
-)
-
-
-def _negative_too(*names: str) -> tuple[dict[str, Any], ...]:
-    """The relatives that take their variance from the same function; instance norm is GroupNormalization here."""
-    changed = {"rival": "fails", "dtypes": ("float64", "float32")}
-    return tuple({**_NEGATIVE_VARIANCE, **changed, "claim": f"relatives.{name}"} for name in names)
-
-
-def _float32_inside(**rivals: str) -> tuple[dict[str, Any], ...]:
-    """What comes of it, by claim, with an underscore for its dot and dashes."""
-    return tuple(
-        {
-            "claim": claim.replace("_", ".", 1).replace("_", "-"),
-            "rival": rival,
-            "versions": ">3.0.5",  # there it did not yet cast
-            "reason": _REASON_64,
-            "link": "undocumented",
-            "dtypes": ("float64",),
-        }
-        for claim, rival in rivals.items()
-    )
 
 
 def _last(x: Array) -> Array:
@@ -152,7 +38,6 @@ class _Keras:
     framework = ""
     version = version("keras")
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    deviations = _DEVIATIONS
 
     def __init__(self) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -331,22 +216,6 @@ class KerasTorch(_Keras):
 
     name = "keras-torch"
     framework = "torch"
-    deviations = (
-        *_DEVIATIONS,
-        _HALF_RELATIVES,
-        _EMPTY_GRADIENTS,
-        _NEGATIVE_VARIANCE,
-        *_negative_too("instance-norm", "instance-norm-gradients", "group-norm", "group-norm-gradients"),
-        *_float32_inside(
-            precision_within_bound="fails",
-            precision_cancellation="narrow sums",
-            precision_extent="narrow sums",
-            precision_large_finite="squares overflow early",
-            relatives_identities="one group is not layer norm",
-            why_depth="the spread drifts",
-            hygiene_every_shape="narrow sums",
-        ),
-    )
 
     def __init__(self) -> None:
         import torch
@@ -372,7 +241,6 @@ class KerasTensorFlow(_Keras):
 
     name = "keras-tensorflow"
     framework = "tensorflow"
-    deviations = (*_DEVIATIONS, _HALF_RELATIVES, _EMPTY_GRADIENTS)
 
     def _gradients(self, made: Any, x: Array, dy: Array, **options: bool) -> Arrays:
         import tensorflow
@@ -391,23 +259,6 @@ class KerasNumPy(_Keras):
 
     name = "keras-numpy"
     framework = "numpy"
-    deviations = (
-        *_DEVIATIONS,
-        *_IN_THE_DTYPE_OF_X,
-        _HALF_RELATIVES,
-        _EMPTY_STATE,
-        _NEGATIVE_VARIANCE,
-        *_negative_too("layer-norm", "instance-norm", "group-norm"),
-        {**_NEGATIVE_VARIANCE, "claim": "precision.within-bound", "rival": "fails"},
-        *_float32_inside(
-            precision_within_bound="fails",
-            precision_cancellation="narrow sums",
-            precision_extent="narrow sums",
-            precision_large_finite="squares overflow early",
-            why_depth="the spread drifts",
-            hygiene_every_shape="fails",
-        ),
-    )
 
 
 class KerasJax(_Keras):
@@ -415,20 +266,6 @@ class KerasJax(_Keras):
 
     name = "keras-jax"
     framework = "jax"
-    deviations = (
-        *_DEVIATIONS,
-        _EMPTY_GRADIENTS,
-        *_float32_inside(
-            precision_within_bound="narrow sums",
-            precision_cancellation="narrow sums",
-            precision_extent="narrow sums",
-            precision_large_finite="squares overflow early",
-            relatives_group_norm="fails",
-            why_depth="the spread drifts",
-            relatives_identities="one group is not layer norm",
-            hygiene_every_shape="fails",
-        ),
-    )
 
     def __init__(self) -> None:
         os.environ["JAX_ENABLE_X64"] = "1"

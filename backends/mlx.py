@@ -82,65 +82,6 @@ class Mlx:
     name = "mlx"
     version = version("mlx")
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    deviations: tuple[dict[str, Any], ...] = (
-        {
-            "claim": "relatives.group-norm",
-            "rival": "interleaved channels",
-            "versions": "",
-            "reason": "a group is every num_groups-th channel, unless pytorch_compatible=True is asked for",
-            "link": "https://ml-explore.github.io/mlx/build/html/python/nn/_autosummary/mlx.nn.GroupNorm.html",
-        },
-        {
-            "claim": "relatives.identities",
-            "rival": "a group a channel is not instance norm",
-            "versions": "",
-            "reason": "group norm and instance norm of float64 differ in digits: the fast layer norm is coarser",
-            "link": "undocumented",
-            "dtypes": ("float64",),
-        },
-        *(
-            {
-                "claim": claim,
-                "rival": "inconclusive",
-                "versions": "",
-                "reason": "it normalizes over the last axis alone, where claim and rival are one",
-                "link": "https://ml-explore.github.io/mlx/build/html/python/nn/layers.html",
-            }
-            for claim in ("relatives.layer-norm", "relatives.rms-norm")
-        ),
-        *(
-            {
-                "claim": claim,
-                "rival": rival,
-                "versions": "",
-                "reason": reason,
-                "link": "undocumented",
-                "dtypes": ("bfloat16", "float16"),
-            }
-            for claim, rival, reason in (
-                ("precision.half-statistics", "half steps", "mean and variance are in x's dtype"),
-                ("precision.half-gradients", "half steps", "gradients are computed in x's dtype"),
-                ("relatives.half-statistics", "half steps", "mean and variance are in x's dtype"),
-                ("hygiene.dtype-shape", "y of another dtype", "float32 parameters turn half-precision x into float32"),
-            )
-        ),
-        {
-            "claim": "normalize.constant-channel",
-            "rival": "fails",
-            "versions": "",
-            "reason": "eps meets a float16 variance: below 6e-8 it is 0, and a constant channel NaN",
-            "link": "undocumented",
-            "dtypes": ("float16",),
-        },
-        {
-            "claim": "precision.large-finite",
-            "rival": "squares overflow early",
-            "versions": "",
-            "reason": "x is squared in float16",
-            "link": "undocumented",
-            "dtypes": ("float16",),
-        },
-    )
 
     def __init__(self) -> None:
         mx.set_default_device(mx.cpu)

@@ -7,7 +7,7 @@ as ncnn writes it, its numbers through a file.
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import ncnn
 import numpy as np
@@ -22,22 +22,6 @@ class Ncnn:
     name = "ncnn"
     version = ncnn.__version__
     dtypes = ("float32",)
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "hygiene.nan-contained",
-            "rival": "is hidden",
-            "versions": "",
-            "reason": "a running_var of NaN counts as one of 1e-8, which stands for 0",
-            "link": "undocumented",
-        },
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "crashed",
-            "versions": "",
-            "reason": "an empty sample ends the process with a segmentation fault",
-            "link": "undocumented",
-        },
-    )
 
     def train(self, *arrays: Array, momentum: float, eps: float) -> Any:
         raise NotImplementedError("ncnn is for evaluation only")

@@ -3,18 +3,14 @@
 import importlib.metadata
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
 
 Array = NDArray[Any]
 
-OPERATORS = "https://onnx.ai/onnx/operators/onnx__"
-OPERATOR = f"{OPERATORS}BatchNormalization"
-ATTRIBUTES = "https://github.com/onnx/onnx/blob/main/onnx/onnx.in.proto"
 
 TYPES = {
     "float64": TensorProto.DOUBLE,
@@ -25,16 +21,6 @@ TYPES = {
 OPSETS = {"GroupNormalization": 21, "RMSNormalization": 23}
 """Where an operator is younger than opset 17; group norm of opset 18 has a weight a group, not a channel."""
 
-BEFORE_NUMPY_2: tuple[dict[str, Any], ...] = (
-    {
-        "claim": "normalize.constant-channel",
-        "rival": "fails",
-        "versions": "",
-        "reason": "NumPy before 2 rounds epsilon to float16: below 3e-8 it is 0, and a constant channel NaN",
-        "link": "https://numpy.org/neps/nep-0050-scalar-promotion.html",
-        "dtypes": ("float16",),
-    },
-)
 
 Kind = tuple[str, int]
 """dtype and number of axes."""
@@ -74,116 +60,6 @@ class OnnxReference:
     name = "onnx-reference"
     version = importlib.metadata.version("onnx")
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "running.update",
-            "rival": "momentum weighs the old value",
-            "versions": "",
-            "reason": "running = input * momentum + current * (1 - momentum)",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "running.converges",
-            "rival": "momentum weighs the old value",
-            "versions": "",
-            "reason": "running = input * momentum + current * (1 - momentum)",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "running.sample-variance",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operator's variance has divisor N, the tracked one as well",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "usage.larger-batch",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operator's variance has divisor N, the tracked one as well",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "example.article",
-            "rival": "momentum weighs the old value and population variance, divisor m",
-            "versions": "",
-            "reason": "both of the above",
-            "link": OPERATOR,
-            "dtypes": ("float64", "float32"),
-        },
-        {
-            "claim": "precision.within-bound",
-            "rival": "narrow sums",
-            "versions": "",
-            "reason": "epsilon is an attribute, and those are float32 whatever x is: in float64 it is rounded",
-            "link": ATTRIBUTES,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "why.depth",
-            "rival": "the spread drifts",
-            "versions": "",
-            "reason": "epsilon is an attribute, and those are float32 whatever x is: in float64 it is rounded",
-            "link": ATTRIBUTES,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "relatives.identities",
-            "rival": "one group is not layer norm",
-            "versions": "",
-            "reason": "GroupNormalization computes in its stash_type, float32 by default, also where x is float64",
-            "link": f"{OPERATORS}GroupNormalization",
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "relatives.group-norm",
-            "rival": "fails",
-            "versions": "",
-            "reason": "its function takes mean(x^2) - mean(x)^2 for the variance, in float32 even of float64",
-            "link": f"{OPERATORS}GroupNormalization",
-            "dtypes": ("float64", "float32"),
-        },
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "the state moves",
-            "versions": "",
-            "reason": "mean and variance of nothing are NaN, and go into the running statistics",
-            "link": "undocumented",
-        },
-        {
-            "claim": "precision.half-statistics",
-            "rival": "narrow",
-            "versions": "",
-            "reason": "NumPy adds up bfloat16 in bfloat16",
-            "link": "undocumented",
-            "dtypes": ("bfloat16",),
-        },
-        {
-            "claim": "precision.half-statistics",
-            "rival": "half steps",
-            "versions": "",
-            "reason": "mean and variance are rounded to float16, where the operator asks for float",
-            "link": OPERATOR,
-            "dtypes": ("float16",),
-        },
-        {
-            "claim": "precision.large-finite",
-            "rival": "squares overflow early",
-            "versions": "",
-            "reason": "mean and variance are rounded to float16, where the operator asks for float",
-            "link": OPERATOR,
-            "dtypes": ("float16",),
-        },
-        {
-            "claim": "hygiene.dtype-shape",
-            "rival": "state of another dtype",
-            "versions": "",
-            "reason": "running statistics are rounded to the dtype of x, where the operator gives them their own",
-            "link": OPERATOR,
-            "dtypes": ("bfloat16", "float16"),
-        },
-        *(BEFORE_NUMPY_2 if int(np.__version__.partition(".")[0]) < 2 else ()),
-    )
 
     def train(
         self,

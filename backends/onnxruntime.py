@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,10 +12,6 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKern
 
 Array = NDArray[Any]
 
-OPERATORS = "https://onnx.ai/onnx/operators/onnx__"
-OPERATOR = f"{OPERATORS}BatchNormalization"
-ATTRIBUTES = "https://github.com/onnx/onnx/blob/main/onnx/onnx.in.proto"
-IN_PLACE = "https://github.com/microsoft/onnxruntime/issues/29790"
 
 TYPES = {"float64": TensorProto.DOUBLE, "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 OPSETS = {"GroupNormalization": 21, "RMSNormalization": 23}
@@ -105,91 +101,6 @@ class OnnxRuntime:
     name = "onnxruntime"
     version = onnxruntime.__version__
     dtypes: tuple[str, ...] = ("float64", "float32", "float16")
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "running.update",
-            "rival": "momentum weighs the old value",
-            "versions": "",
-            "reason": "running = input * momentum + current * (1 - momentum)",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "running.converges",
-            "rival": "momentum weighs the old value",
-            "versions": "",
-            "reason": "running = input * momentum + current * (1 - momentum)",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "running.sample-variance",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operator's variance has divisor N, the tracked one as well",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "usage.larger-batch",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operator's variance has divisor N, the tracked one as well",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "example.article",
-            "rival": "momentum weighs the old value and population variance, divisor m",
-            "versions": "",
-            "reason": "both of the above",
-            "link": OPERATOR,
-            "dtypes": ("float64", "float32"),
-        },
-        {
-            "claim": "precision.within-bound",
-            "rival": "narrow sums",
-            "versions": "",
-            "reason": "epsilon is an attribute, and those are float32 whatever x is: in float64 it is rounded",
-            "link": ATTRIBUTES,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "why.depth",
-            "rival": "the spread drifts",
-            "versions": "",
-            "reason": "epsilon is an attribute, and those are float32 whatever x is: in float64 it is rounded",
-            "link": ATTRIBUTES,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "relatives.identities",
-            "rival": "one group is not layer norm",
-            "versions": ">=1.18",
-            "reason": "GroupNormalization computes in its stash_type, float32 by default, also where x is float64",
-            "link": f"{OPERATORS}GroupNormalization",
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "relatives.group-norm",
-            "rival": "fails",
-            "versions": ">=1.18",
-            "reason": "its function takes mean(x^2) - mean(x)^2 for the variance, in float32 even of float64",
-            "link": f"{OPERATORS}GroupNormalization",
-            "dtypes": ("float64", "float32"),
-        },
-        {
-            "claim": "relatives.layer-norm",
-            "rival": "fails",
-            "versions": "<=1.24.1",  # the last that is known to
-            "reason": "the kernel took mean(x^2) - mean(x)^2 for the variance, and did not hold it at 0",
-            "link": "https://github.com/microsoft/onnxruntime/issues/21935",
-            "dtypes": ("float64", "float32"),
-        },
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "the state moves",
-            "versions": "",
-            "reason": "mean and variance of nothing are NaN, and go into the running statistics",
-            "link": "undocumented",
-        },
-    )
 
     def train(
         self,
@@ -233,23 +144,6 @@ class OnnxRuntimeYAlone(OnnxRuntime):
     """
 
     name = "onnxruntime-y-alone"
-    deviations = (
-        *OnnxRuntime.deviations,
-        {
-            "claim": "hygiene.inputs-unwritten",
-            "rival": "writes the state it was given",
-            "versions": "",
-            "reason": "running statistics that nobody asks for are written over the input that they come from",
-            "link": IN_PLACE,
-        },
-        {
-            "claim": "hygiene.no-alias",
-            "rival": "result shares memory with an input",
-            "versions": "",
-            "reason": "running_var that nobody asks for is written over a weight in its memory, before y is computed",
-            "link": IN_PLACE,
-        },
-    )
 
     def train(
         self,
@@ -277,16 +171,6 @@ class OnnxRuntimeFolded(OnnxRuntime):
 
     name = "onnxruntime-folded"
     dtypes = ("float64", "float32")
-    deviations = (
-        *OnnxRuntime.deviations,
-        {
-            "claim": "usage.bias-cancels",
-            "rival": "inconclusive",
-            "versions": "",
-            "reason": "y is right, and there are no gradients to decide the rest",
-            "link": "undocumented",
-        },
-    )
 
     def train(
         self,

@@ -3,7 +3,7 @@
 It has evaluation alone. A model is made for each call, which takes less than a millisecond.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,15 +21,6 @@ class OpenCv:
     name = "opencv"
     version = cv2.__version__
     dtypes = ("float32",)
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "crashed",
-            "versions": "",
-            "reason": "of an empty batch comes None, without an error",
-            "link": "undocumented",
-        },
-    )
 
     def train(self, *arrays: Array, momentum: float, eps: float) -> Any:
         raise NotImplementedError("OpenCV's dnn is for evaluation only")

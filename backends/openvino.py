@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import openvino
@@ -11,11 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
 
-OPERATOR = "https://onnx.ai/onnx/operators/onnx__BatchNormalization"
-PRECISION = (
-    "https://docs.openvino.ai/2024/openvino-workflow/running-inference/inference-devices-and-modes/cpu-device.html"
-)
-INFINITY = "https://github.com/openvinotoolkit/openvino/issues/37968"
 
 TYPES = {"float64": TensorProto.DOUBLE, "float32": TensorProto.FLOAT}
 OPSETS = {"GroupNormalization": 21, "RMSNormalization": 23}
@@ -68,106 +63,6 @@ class OpenVino:
     name = "openvino"
     version = openvino.__version__.partition("-")[0]
     dtypes = ("float64", "float32")
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "running.update",
-            "rival": "momentum weighs the old value",
-            "versions": "",
-            "reason": "running = input * momentum + current * (1 - momentum)",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "running.converges",
-            "rival": "momentum weighs the old value",
-            "versions": "",
-            "reason": "running = input * momentum + current * (1 - momentum)",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "running.sample-variance",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operator's variance has divisor N, the tracked one as well",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "usage.larger-batch",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the operator's variance has divisor N, the tracked one as well",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "example.article",
-            "rival": "momentum weighs the old value and population variance, divisor m",
-            "versions": "",
-            "reason": "both of the above",
-            "link": OPERATOR,
-        },
-        {
-            "claim": "precision.within-bound",
-            "rival": "narrow sums",
-            "versions": "",
-            "reason": "it computes in float32, and returns that as float64",
-            "link": PRECISION,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "precision.cancellation",
-            "rival": "narrow sums",
-            "versions": "",
-            "reason": "it computes in float32, and returns that as float64",
-            "link": PRECISION,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "precision.extent",
-            "rival": "narrow sums",
-            "versions": "",
-            "reason": "it computes in float32, and returns that as float64",
-            "link": PRECISION,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "hygiene.every-shape",
-            "rival": "narrow sums",
-            "versions": "",
-            "reason": "it computes in float32, and returns that as float64",
-            "link": PRECISION,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "precision.large-finite",
-            "rival": "squares overflow early",
-            "versions": "",
-            "reason": "it computes in float32, and returns that as float64",
-            "link": PRECISION,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "why.depth",
-            "rival": "the spread drifts",
-            "versions": "",
-            "reason": "it computes in float32, and returns that as float64",
-            "link": PRECISION,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "hygiene.nan-contained",
-            "rival": "is hidden",
-            "versions": "",
-            "reason": "infinity in float64 becomes the largest float32",
-            "link": INFINITY,
-            "dtypes": ("float64",),
-        },
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "the state moves",
-            "versions": "",
-            "reason": "the mean and the variance of nothing are 0, and go into the running statistics",
-            "link": "undocumented",
-        },
-    )
 
     def train(
         self,

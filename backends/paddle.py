@@ -11,8 +11,6 @@ from paddle.nn import functional
 Array = NDArray[Any]
 Arrays = tuple[Array, ...]
 
-_DOCUMENTED = "https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/nn/BatchNorm2D_en.html"
-
 
 def _tensor(array: Array) -> Any:
     return paddle.to_tensor(np.array(array))
@@ -41,45 +39,6 @@ class Paddle:
     name = "paddle"
     version = paddle.__version__
     dtypes = ("float64", "float32")
-    deviations: tuple[dict[str, Any], ...] = (
-        {
-            "claim": "running.update",
-            "rival": "momentum weighs the old value",
-            "versions": "",
-            "reason": "moving = moving * momentum + batch * (1 - momentum)",
-            "link": _DOCUMENTED,
-        },
-        {
-            "claim": "running.sample-variance",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the variance that normalizes is tracked as it is",
-            "link": _DOCUMENTED,
-        },
-        {
-            "claim": "relatives.group-norm-gradients",
-            "rival": "fails",
-            "versions": "",
-            "reason": "x-hat is won back from y by dividing by weight: where weight is 0, dweight is 0 and dx wrong",
-            "link": "undocumented",
-        },
-        *(
-            {
-                "claim": claim,
-                "rival": rival,
-                "versions": "",
-                "reason": "float64 meets an epsilon and a momentum that were rounded to float32",
-                "link": "undocumented",
-                "dtypes": ("float64",),
-            }
-            for claim, rival in (
-                ("normalize.eps-default", "9.9999997473788e-06"),
-                ("running.momentum-default", "0.100000023841858"),
-                ("precision.within-bound", "narrow sums"),
-                ("why.depth", "the spread drifts"),
-            )
-        ),
-    )
 
     def train(
         self,

@@ -80,18 +80,6 @@ def _arrays(results: Any) -> Any:
     return jax.tree_util.tree_map(np.array, results)
 
 
-_POPULATION = "population variance, divisor m"
-_TRACKED = "the variance that the operation gives has divisor m"
-_NEGATIVE = "XLA computes mean(x^2) - mean(x)^2, and does not hold it at 0 where rounding makes it negative"
-_EPSILON = "epsilon is a float32 attribute, of float64 operations too"
-_EMPTY = "an empty batch has a mean of 0 / 0: the state and the gradients become NaN"
-
-
-def _declared(claim: str, rival: str, reason: str, *dtypes: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"claim": claim, "rival": rival, "versions": "", "reason": reason, "link": "undocumented"}
-    return found | {"dtypes": dtypes} if dtypes else found
-
-
 class StableHlo:
     """What the operations give; the running statistics are moved with that, as they have none of their own.
 
@@ -102,16 +90,6 @@ class StableHlo:
     version = jax.__version__
     compiles = True  # eps is written into the program: each asks for another one
     dtypes = ("float64", "float32")
-    deviations = (
-        _declared("running.sample-variance", _POPULATION, _TRACKED),
-        _declared("usage.larger-batch", _POPULATION, _TRACKED),
-        _declared("example.article", _POPULATION, _TRACKED),
-        _declared("precision.within-bound", "narrow sums", _EPSILON, "float64"),
-        _declared("why.depth", "the spread drifts", _EPSILON, "float64"),
-        _declared("precision.within-bound", "fails", _NEGATIVE, "float32"),
-        _declared("precision.cancellation", "NaN from a negative variance", _NEGATIVE),
-        _declared("hygiene.empty-batch", "gradients of nothing are not 0", _EMPTY),
-    )
 
     def train(
         self,

@@ -42,15 +42,6 @@ class Fused:
     name = "tensorflow-fused"
     version = tf.__version__
     dtypes = ("float32", "bfloat16", "float16")
-    deviations: tuple[dict[str, Any], ...] = (
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "the state moves",
-            "versions": "",
-            "reason": "statistics of nothing are NaN, and are averaged into the state",
-            "link": "undocumented",
-        },
-    )
 
     def _call(self, x: Any, weight: Any, bias: Any, mean: Any, var: Any, *, eps: float, **options: Any) -> Any:
         if x.ndim != 4:

@@ -23,7 +23,6 @@ POLICIES = {
     "bfloat16": "mixed_bfloat16",
     "float16": "mixed_float16",
 }
-_DOCUMENTED = "https://www.tensorflow.org/api_docs/python/tf/keras/layers/BatchNormalization"
 
 
 def _last(x: Array) -> Array:
@@ -62,46 +61,6 @@ def _gradients(made: Any, x: Array, dy: Array, **options: bool) -> list[Any]:
     return [tf.convert_to_tensor(g) for g in tape.gradient(y, leaves, output_gradients=tf.constant(dy))]
 
 
-_UPDATE: dict[str, Any] = {
-    "claim": "running.update",
-    "rival": "momentum weighs the old value",
-    "versions": "",
-    "reason": "moving = moving * momentum + batch * (1 - momentum)",
-    "link": _DOCUMENTED,
-}
-_POPULATION: dict[str, Any] = {
-    "claim": "running.sample-variance",
-    "rival": "population variance, divisor m",
-    "versions": "",
-    "reason": "unfused, the variance that normalizes is tracked as it is; the fused kernel tracks divisor m - 1",
-    "link": "https://github.com/tensorflow/tensorflow/issues/55545",
-}
-_MOMENTUM_32: dict[str, Any] = {
-    "claim": "precision.within-bound",
-    "rival": "narrow sums",
-    "versions": "",
-    "reason": "1 - momentum is a float32 number, also beside a float64 state",
-    "link": "undocumented",
-    "dtypes": ("float64",),
-}
-_EMPTY: dict[str, Any] = {
-    "claim": "hygiene.empty-batch",
-    "rival": "gradients of nothing are not 0",
-    "versions": "",
-    "reason": "the mean of nothing is NaN, and dweight with it",
-    "link": "undocumented",
-}
-_HALF_RELATIVES: dict[str, Any] = {
-    "claim": "relatives.half-statistics",
-    "rival": "half steps",
-    "versions": "",
-    "reason": "elementwise steps are in x's dtype",
-    "link": "undocumented",
-    "dtypes": ("bfloat16", "float16"),
-}
-_HALF = ("float32", "bfloat16", "float16")
-
-
 class TfKeras:
     """Eager layers as they come, on x with four or five axes: these meet the fused kernel, but for float64."""
 
@@ -109,26 +68,6 @@ class TfKeras:
     fused: bool | None = None
     version = tf_keras.__version__
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    deviations: tuple[dict[str, Any], ...] = (
-        _UPDATE,
-        {**_POPULATION, "dtypes": ("float64",)},
-        _MOMENTUM_32,
-        {**_EMPTY, "dtypes": ("float64",)},
-        {
-            **_EMPTY,
-            "rival": "the state moves",
-            "reason": "statistics of nothing are NaN, and are averaged into the state",
-            "dtypes": _HALF,
-        },
-        _HALF_RELATIVES,
-        {
-            "claim": "layer.follows-operation",
-            "rival": "inconclusive",
-            "versions": "",
-            "reason": "the cases that would tell have x with two axes",
-            "link": "undocumented",
-        },
-    )
 
     def train(
         self,
@@ -212,20 +151,6 @@ class TfKerasUnfused(TfKeras):
 
     name = "tf-keras-unfused"
     fused = False
-    deviations = (
-        _UPDATE,
-        _POPULATION,
-        _MOMENTUM_32,
-        _EMPTY,
-        _HALF_RELATIVES,
-        *(
-            {"claim": claim, "rival": value, "versions": "", "reason": reason, "link": _DOCUMENTED}
-            for claim, value, reason in (
-                ("running.momentum-default", "0.01", "momentum is 0.99, the weight of the old value"),
-                ("normalize.eps-default", "0.001", "epsilon is 0.001"),
-            )
-        ),
-    )
 
 
 class TfKerasLayer:

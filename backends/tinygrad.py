@@ -64,21 +64,6 @@ def _offered() -> tuple[str, ...]:
     return "float64", "float32", "bfloat16", "float16"
 
 
-def _declared(
-    claim: str, rival: str, reason: str, link: str = "undocumented", *, dtypes: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"claim": claim, "rival": rival, "versions": "", "reason": reason, "link": link}
-    return found | {"dtypes": dtypes} if dtypes else found
-
-
-_HALF = ("bfloat16", "float16")
-_EMPTY = "mean and variance of nothing are NaN, and go into the running statistics"
-_LAST_AXIS = "it normalizes over the last axis alone, where claim and rival are one"
-_MOMENTS = "mean and variance are in x's dtype"
-_PROMOTED = "float32 parameters turn half-precision x into float32"
-_EPS = "eps meets a float16 variance: below 6e-8 it is 0, and y NaN"
-
-
 class Tinygrad:
     """Eager; every kernel is compiled anew for each shape. `CC` names another compiler than `clang`."""
 
@@ -86,16 +71,6 @@ class Tinygrad:
     version = version("tinygrad")
     dtypes = _offered()
     compiles = True
-    deviations: tuple[dict[str, Any], ...] = (
-        _declared("hygiene.empty-batch", "the state moves", _EMPTY),
-        _declared("relatives.rms-norm", "inconclusive", _LAST_AXIS, "https://docs.tinygrad.org/nn/"),
-        _declared("precision.half-statistics", "half steps", _MOMENTS, dtypes=_HALF),
-        _declared("precision.half-gradients", "half steps", "gradients are computed in x's dtype", dtypes=_HALF),
-        _declared("relatives.half-statistics", "half steps", _MOMENTS, dtypes=_HALF),
-        _declared("hygiene.dtype-shape", "y of another dtype", _PROMOTED, dtypes=_HALF),
-        _declared("normalize.constant-channel", "fails", _EPS, dtypes=_HALF[1:]),
-        _declared("precision.large-finite", "squares overflow early", "x is squared in float16", dtypes=_HALF[1:]),
-    )
 
     def train(
         self,

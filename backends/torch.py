@@ -41,16 +41,6 @@ class Torch:
     version = torch.__version__
     dtypes = ("float64", "float32", "bfloat16", "float16")
     device = "cpu"
-    deviations: tuple[dict[str, Any], ...] = (
-        {
-            "claim": "precision.half-gradients",
-            "rival": "half steps",
-            "versions": ">=2.0",
-            "reason": "of an input that is not contiguous, the sum of dy is rounded to bfloat16, and dx with it",
-            "link": "undocumented",
-            "dtypes": ("bfloat16",),
-        },
-    )
 
     def __init__(self) -> None:
         torch.set_num_threads(1)  # faster at the sizes of a conformance run

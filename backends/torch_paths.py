@@ -46,7 +46,6 @@ class _Path:
 
     version = torch.__version__
     dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16", "float16")
-    deviations: tuple[dict[str, Any], ...] = ()
 
     def __init__(self) -> None:
         torch.set_num_threads(1)  # faster at the sizes of a conformance run

@@ -6,7 +6,7 @@ a file, as tract reads no bytes.
 
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tract
@@ -25,16 +25,6 @@ class Tract:
     name = "tract"
     version = tract.version()
     dtypes = ("float64", "float32")
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "precision.within-bound",
-            "rival": "narrow sums",
-            "versions": "",
-            "reason": "epsilon is an attribute, and those are float32 whatever x is: in float64 it is rounded",
-            "link": "https://github.com/onnx/onnx/blob/main/onnx/onnx.in.proto",
-            "dtypes": ("float64",),
-        },
-    )
 
     def train(self, *arrays: Array, momentum: float, eps: float) -> Any:
         raise NotImplementedError("tract is for evaluation only")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tvm
@@ -88,47 +88,6 @@ class Tvm:
     dtypes = ("float64", "float32")
     compiles = True
     decomposed = False
-    deviations: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "claim": "running.sample-variance",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the tracked variance has divisor m",
-            "link": "undocumented",
-        },
-        {
-            "claim": "usage.larger-batch",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the tracked variance has divisor m",
-            "link": "undocumented",
-        },
-        {
-            "claim": "example.article",
-            "rival": "population variance, divisor m",
-            "versions": "",
-            "reason": "the tracked variance has divisor m",
-            "link": "undocumented",
-        },
-        *(
-            {
-                "claim": claim,
-                "rival": "fails",
-                "versions": "",
-                "reason": "it takes mean(x^2) - mean(x)^2 for the variance, and does not hold it at 0",
-                "link": "undocumented",
-                "dtypes": ("float32",),
-            }
-            for claim in ("relatives.instance-norm", "relatives.group-norm")
-        ),
-        {
-            "claim": "hygiene.empty-batch",
-            "rival": "gradients of nothing are not 0",
-            "versions": "",
-            "reason": "a sum over nothing is not written: dweight and dbias are whatever was in memory",
-            "link": "https://github.com/apache/tvm/issues/19578",
-        },
-    )
 
     def _batch_norm(self, arrays: Sequence[Array], training: bool, **attributes: Any) -> list[Array]:
         attributes |= {"axis": 1, "training": training}

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from normspec.conformance.cases.pools import DEFAULT_SEED, PROFILES
 from normspec.conformance.claims.claims import CLAIMS
-from normspec.conformance.trials.adapters import Backend, Deviation
+from normspec.conformance.trials.adapters import Backend
+from normspec.conformance.trials.deviations import Deviation
 from normspec.conformance.verdicts import running
 from normspec.conformance.verdicts.laboratory import Laboratory
 from normspec.conformance.verdicts.running import check_functions

@@ -46,7 +46,7 @@ def download(tmp_path_factory):
 
 def modules(folder):
     """The files of the package as they must lie in an installed copy, from where they lie in the checkout."""
-    kept = (".py", ".ini", ".json", ".jinja", ".typed")
+    kept = (".py", ".ini", ".json", ".jinja", ".toml", ".typed")
     for part in PARTS:
         place = folder / part / "normspec" if part == "src" else folder / part
         for path in place.rglob("*"):

@@ -29,6 +29,16 @@ def test_the_adapter_shown_fails_as_shown(pytester):
             assert told in printed
 
 
+def test_the_adapter_shown_is_green_with_the_file_shown(pytester):
+    pytester.makepyfile(my_norm=block("python", "# my_norm.py"))
+    pytester.makefile(".toml", my_norm=block("toml", "# my_norm.toml"))
+    claims = ("running.sample-variance", "usage.larger-batch", "hygiene.empty-batch", "normalize.centered")
+    options = [word for claim in claims for word in ("--claim", claim)]
+    result = pytester.runpytest_subprocess(SUITE, *options, "--backend", "my_norm.py", "--profile", "quick", "-n", "0")
+    result.assert_outcomes(passed=2, xfailed=6)
+    assert result.ret == 0
+
+
 def test_every_claim_in_the_matrix_shown_exists():
     from normspec.conformance.claims.claims import CLAIMS
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from normspec.conformance.claims.claims import CLAIMS
-from normspec.conformance.trials.adapters import Deviation
+from normspec.conformance.trials.deviations import Deviation
 from normspec.conformance.verdicts.verdicts import Kind, Verdict
 
 

@@ -11,7 +11,7 @@ import inspect
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -21,18 +21,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
 
 from normspec.backends import SHIPPED
 from normspec.conformance.cases.arithmetic import DTYPES, numpy_dtype
 from normspec.conformance.claims.claims import CLAIMS
 from normspec.conformance.trials import surroundings
+from normspec.conformance.trials.deviations import BadDeclaration, Deviation, dtypes_of, in_code, in_file
 
 AnyArray = NDArray[Any]
 
 REQUIRED = ("train", "evaluate")
-DECLARED = ("claim", "rival", "versions", "reason", "link")
 
 
 class BadAdapter(Exception):
@@ -87,18 +85,6 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Deviation:
-    """A declared deviation, see `backends.contract.Deviation`."""
-
-    claim: str
-    rival: str
-    versions: str
-    reason: str
-    link: str
-    dtypes: tuple[str, ...] = DTYPES
-
-
-@dataclass(frozen=True)
 class Backend:
     """An opened adapter and what it says of itself."""
 
@@ -122,7 +108,7 @@ class Backend:
     def declared(self, claim: str, dtype: str) -> Deviation | None:
         """The deviation declared for this claim and dtype in the version at hand, if any."""
         for deviation in self.deviations:
-            if deviation.claim == claim and dtype in deviation.dtypes and _applies(deviation.versions, self.version):
+            if deviation.claim == claim and dtype in deviation.dtypes and deviation.applies(self.version):
                 return deviation
         return None
 
@@ -163,10 +149,18 @@ def open_backend(spec: str) -> Backend:
         version=str(getattr(adapter, "version", "unknown")),
         dtypes=dtypes,
         adapter=adapter,
-        deviations=tuple(_deviation(spec, d) for d in getattr(adapter, "deviations", ())),
+        deviations=_declared(spec, adapter),
         source=_source(adapter),
         compiles=bool(getattr(adapter, "compiles", False)),
     )
+
+
+def _declared(spec: str, adapter: Any) -> tuple[Deviation, ...]:
+    """What is declared in the adapter's code, and in the file beside it."""
+    try:
+        return (*(in_code(spec, each) for each in getattr(adapter, "deviations", ())), *in_file(adapter))
+    except BadDeclaration as problem:
+        raise BadAdapter(str(problem)) from None
 
 
 def available() -> list[str]:
@@ -272,49 +266,10 @@ def _adapters_in(module: ModuleType) -> list[str]:
     return [n for n, v in own.items() if all(hasattr(v, m) for m in REQUIRED) and not hasattr(v, "state")]
 
 
-def _deviation(spec: str, declared: Any) -> Deviation:
-    if not isinstance(declared, Mapping):
-        raise BadAdapter(f"{spec}: a declared deviation is {declared!r}; expected a dict of {', '.join(DECLARED)}.")
-    missing = [key for key in DECLARED if key not in declared]
-    if missing:
-        raise BadAdapter(
-            f"{spec}: a declared deviation lacks {', '.join(missing)}; all of {', '.join(DECLARED)} are required."
-        )
-    if unknown := [str(key) for key in declared if key not in (*DECLARED, "dtypes")]:
-        raise BadAdapter(
-            f"{spec}: a declared deviation has {', '.join(unknown)}; known are {', '.join(DECLARED)} and dtypes."
-        )
-    if declared["claim"] not in CLAIMS:
-        close = difflib.get_close_matches(declared["claim"], CLAIMS, 1)
-        meant = f"; did you mean {close[0]}?" if close else "."
-        raise BadAdapter(f"{spec}: a deviation is declared for {declared['claim']!r}, which is no claim{meant}")
-    try:
-        SpecifierSet(declared["versions"])
-    except (InvalidSpecifier, TypeError, AttributeError):
-        raise BadAdapter(
-            f"{spec}: versions of a declared deviation is {declared['versions']!r}; expected specifiers as '>=2.0,<3', "
-            "or '' for all."
-        ) from None
-    dtypes = _dtypes(f"{spec}: dtypes of a declared deviation", declared.get("dtypes", DTYPES))
-    return Deviation(**{key: str(declared[key]) for key in DECLARED}, dtypes=dtypes)
-
-
 def _dtypes(what: str, given: Any) -> tuple[str, ...]:
-    if (
-        not isinstance(given, Iterable)
-        or isinstance(given, str)
-        or not (dtypes := tuple(given))
-        or set(dtypes) - set(DTYPES)
-    ):
+    if not (dtypes := dtypes_of(given)):
         raise BadAdapter(f"{what} is {given!r}; expected some of {', '.join(DTYPES)}.")
     return dtypes
-
-
-def _applies(versions: str, version: str) -> bool:
-    try:
-        return not versions or SpecifierSet(versions).contains(Version(version), prereleases=True)
-    except InvalidVersion:
-        return True  # a backend without a readable version is taken at its word
 
 
 # -- calls ------------------------------------------------------------------------------------------------------------

@@ -31,12 +31,12 @@ from normspec.conformance.trials.adapters import (
     Backend,
     BadAdapter,
     Crashed,
-    Deviation,
     Hung,
     Source,
     Unavailable,
     Unusable,
 )
+from normspec.conformance.trials.deviations import Deviation
 
 TRUSTED = "numpy"
 """The backend that is ours, and runs in the judge's own process."""
