@@ -121,14 +121,24 @@ def counterexample(evidence: Evidence, observation: Observation, arithmetic: Ari
 
 
 def split(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> tuple[list[Case], list[Case]]:
-    """The cases that leave the formula somewhere, and the others."""
+    """The cases that leave the formula somewhere, and those that agree; what has no finite bound is neither."""
     wrong: dict[Case, None] = {}
     seen: dict[Case, None] = {}
     for part in evidence:
-        outside = missed(part, arithmetic)
-        seen.update(dict.fromkeys(o.case for o in part.observations))
+        outside, decided = missed(part, arithmetic), _decided(part, arithmetic)
+        seen.update(dict.fromkeys(o.case for o in part.observations if o in decided))
         wrong.update(dict.fromkeys(o.case for o in part.observations if o in outside))
     return list(wrong), [case for case in seen if case not in wrong]
+
+
+def _decided(part: Evidence, arithmetic: Arithmetic) -> set[Observation]:
+    """The observations with a finite bound somewhere."""
+    found: set[Observation] = set()
+    for stack in part.compared:
+        for quantity in part.quantities:
+            if (seen := stack.mismatch(quantity, part.rules(), arithmetic)) is not None:
+                found.update(o for o, told in zip(stack.observations, seen.told, strict=True) if told)
+    return found
 
 
 def in_common_of(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> str:

@@ -37,6 +37,8 @@ class Mismatch(NamedTuple):
     """The largest error over bound; 0 where nothing is decided."""
     decided: int
     """Elements with a finite bound, of all observations together."""
+    told: "NDArray[np.bool_]"
+    """Whether an observation has any."""
 
 
 class Compared(Protocol):
@@ -100,9 +102,9 @@ class Alone:
             ratio = ratios(observation.trace[name], expected)
             known = ratio[~np.isnan(ratio)]
             quantity = name.partition("@")[0]
-            before = found.get(quantity, Mismatch(np.zeros(1), 0))
+            before = found.get(quantity, Mismatch(np.zeros(1), 0, np.zeros(1, np.bool_)))
             worst = np.maximum(before.worst, known.max(initial=0.0))
-            found[quantity] = Mismatch(worst, before.decided + known.size)
+            found[quantity] = Mismatch(worst, before.decided + known.size, before.told | (known.size > 0))
         return found
 
     def _told(self, quantities: Sequence[str], rules: Rules, arithmetic: Arithmetic) -> list[tuple[str, Expected]]:
@@ -165,13 +167,15 @@ class Together:
     def _compared(self, result: str, rules: Rules, arithmetic: Arithmetic) -> Mismatch:
         ratio = self.ratio(result, rules, arithmetic)
         open_ = np.isnan(ratio)
-        undecided = int(open_.sum())
+        undecided, starts = int(open_.sum()), self.problem.starts(result)
+        told = np.ones(len(self.observations), np.bool_)
         if undecided:
             ratio = np.where(open_, 0.0, ratio)
-        of_parts = np.maximum.reduceat(ratio, self.problem.starts(result))
+            told[:] = False
+            np.logical_or.at(told, self._owner, ~np.logical_and.reduceat(open_, starts))
         worst = np.zeros(len(self.observations))
-        np.maximum.at(worst, self._owner, of_parts)
-        return Mismatch(worst, ratio.size - undecided)
+        np.maximum.at(worst, self._owner, np.maximum.reduceat(ratio, starts))
+        return Mismatch(worst, ratio.size - undecided, told)
 
 
 def _once(
