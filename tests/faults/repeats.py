@@ -115,10 +115,7 @@ class SetsAnEnvironmentVariable(Pieces):
         return super().train_gradients(*arrays, **options)
 
 
-@fault(
-    "normalize.batch-coupling",
-    explained="what it answers depends on the batches before: a constant one may begin as an earlier one that was not",
-)
+@fault("normalize.batch-coupling")
 class KnowsABatchByItsFirstSample(Pieces):
     """Training keeps its statistics for another batch of the same shape and first sample, whatever else is in it."""
 
