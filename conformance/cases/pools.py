@@ -317,7 +317,21 @@ def _accuracy_cases(pick: Pick, dtype: str) -> Case:
     )
 
 
-accuracy = Pool("accuracy", _accuracy_cases)
+def _accuracy_corners(dtype: str) -> list[Case]:
+    """Means so far from zero that a variance in one pass is negative somewhere, unless it is held at 0."""
+    if dtype not in ("float64", "float32"):
+        return []
+    plain = Case(dtype=dtype, shape=(3, 2, 4, 5), data="bell", scale=2.0**10, eps=2.0**-10, momentum=0.1)
+    ratios = (2.0**14, 2.0**29) if dtype == "float64" else (2.0**14,)  # in float32, and in float64 itself
+    shapes = ((3, 2, 4, 5), (64, 33), (7, 5))
+    return [
+        replace(plain, shape=shape, location=ratio * plain.scale, seed=seed)
+        for ratio in ratios
+        for seed, shape in enumerate(shapes)
+    ]
+
+
+accuracy = Pool("accuracy", _accuracy_cases, _accuracy_corners)
 
 
 # -- the relatives of batch norm --------------------------------------------------------------------------------------
