@@ -140,10 +140,10 @@ def normalized(
     x, weight, bias = floats(x, weight, bias)
     places = places or Whole(x.shape, weight.shape)
     scale, shift = scale_and_shift(weight, bias, places, rules)
-    return article.affine(normalize(statistics(x, rules, places), _spread(eps, places), rules)[0], scale, shift)
+    return article.affine(normalize(statistics(x, rules, places), spread(eps, places), rules)[0], scale, shift)
 
 
-def _spread(values: Count, places: Places) -> Count:
+def spread(values: Count, places: Places) -> Count:
     """A number for each parameter as one for each value; one for all stays what it is."""
     return places.spread(values) if isinstance(values, np.ndarray) else values
 
@@ -240,7 +240,7 @@ def train(
     """
     x, weight, bias, *state = floats(x, weight, bias, running_mean, running_var)
     places = places or Whole(x.shape, weight.shape)
-    old, stats, eps_of_x = Running(*state), statistics(x, rules, places), _spread(eps, places)
+    old, stats, eps_of_x = Running(*state), statistics(x, rules, places), spread(eps, places)
     batch = tracked(x, stats, eps, rules, places)
     before = None
     if previous is not None and rules.update == "one step late":
@@ -279,7 +279,7 @@ def evaluate(
         batch = Running(places.average(stats.mean), places.average(stats.var))
         if choice == "batch" and rules.folded == "exactly":
             scale, shift = scale_and_shift(weight, bias, places, rules)
-            return article.affine(normalize(stats, _spread(eps, places), rules)[0], scale, shift)
+            return article.affine(normalize(stats, spread(eps, places), rules)[0], scale, shift)
         state = {
             "batch": batch,
             "batch mean": Running(batch.mean, state.var),
@@ -342,7 +342,7 @@ def train_gradients(
     x, weight, bias, dy = floats(x, weight, bias, dy)
     places = places or Whole(x.shape, weight.shape)
     stats, groups = statistics(x, rules, places), groups_of(x, rules, places)
-    eps = _spread(eps, places)
+    eps = spread(eps, places)
     x_hat, root = normalize(stats, eps, rules)
     parameters = _parameter_gradients(x, x_hat, weight, bias, dy, rules, places)
     scale, _ = scale_and_shift(weight, bias, places, rules)

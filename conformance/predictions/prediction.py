@@ -16,6 +16,7 @@ from normspec.reference.batch_norm import (
     groups_of,
     kept_eps,
     scale_and_shift,
+    spread,
     tracked,
     tracked_correction,
 )
@@ -143,7 +144,7 @@ def train_gradients(
     groups, stats = groups_of(x, rules, places), reference.statistics(x, rules, places)
     error = bounds.of_statistics(x, stats, groups, rules, arithmetic)
     var, var_error = _normalizing(stats, error, rules, arithmetic)
-    eps_of_x = _of_x(eps, places)
+    eps_of_x = spread(eps, places)
     root_error, largest = _root(var, var_error, eps_of_x, arithmetic, rules)
     exact_root = reference.inverse_root(var, eps_of_x, rules) if rules.scaled else np.ones_like(var)
     shown = stats.centered if rules.centered else x
@@ -220,9 +221,9 @@ def evaluate_gradients(
     u, sums = bounds.steps(arithmetic), bounds.growth(places.shared, arithmetic) + 4 * bounds.steps(arithmetic)
     largest = _root(var, np.zeros_like(var), kept_eps(eps, rules), arithmetic, rules)[1]
     mean_of_x = places.spread(mean)
-    spread = abs(x - mean_of_x) + abs(x) + abs(mean_of_x)
+    reach = abs(x - mean_of_x) + abs(x) + abs(mean_of_x)
     raw = places.total(abs(dy) * abs(x)) if rules.weight_gradient == "of raw x" else 0.0
-    of_weight = sums * (largest * places.total(abs(dy) * spread) + raw) + 6 * u * abs(dweight)
+    of_weight = sums * (largest * places.total(abs(dy) * reach) + raw) + 6 * u * abs(dweight)
     underflow = 4 * arithmetic.inner.tiny * (1 + abs(dy)) * (1 + places.spread(largest))
     of_bias = sums * places.total(abs(dy))
     of_parameters = _of_parameters(given, (dweight, dbias), (of_weight, of_bias), rules, arithmetic, places)
@@ -231,11 +232,6 @@ def evaluate_gradients(
         "dweight": Expected(dweight, of_parameters[0]),
         "dbias": Expected(dbias, of_parameters[1]),
     }
-
-
-def _of_x(eps: Count, places: Places) -> Count:
-    """eps for each value, in a shape that broadcasts against x."""
-    return places.spread(eps) if isinstance(eps, np.ndarray) else eps
 
 
 def _of_parameters(
@@ -326,7 +322,7 @@ def _output_bound(
     places: Places,
 ) -> Array:
     """For y where the statistics are taken from the batch."""
-    x, eps = given.x, _of_x(eps, places)
+    x, eps = given.x, spread(eps, places)
     root = _root(*_normalizing(stats, error, rules, arithmetic), eps, arithmetic, rules)
     centered = stats.centered if rules.centered else x
     x_hat = reference.normalize(stats, eps, rules)[0]

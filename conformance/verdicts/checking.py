@@ -242,7 +242,7 @@ class Check:
         *,
         beside_choices: bool = False,
     ) -> Verdict:
-        """Gather the evidence; stop at a crash; judge what remains; show the simplest case that fails."""
+        """Gather the evidence and judge it, apart from what crashed; show the simplest case that fails."""
         evidence, refusals, absent = [], "", ""
         crashed: list[tuple[Question, Failed]] = []
         for question in questions:

@@ -90,13 +90,16 @@ def agreement(
 
 def missed(part: Evidence, arithmetic: Arithmetic) -> set[Observation]:
     """The observations that the article's formula misses."""
+    return {o for o, wrong, _ in _each(part, arithmetic) if wrong}
+
+
+def _each(part: Evidence, arithmetic: Arithmetic) -> Iterator[tuple[Observation, bool, bool]]:
+    """Each observation, once a quantity: whether the article's formula misses it, and whether any bound is finite."""
     rules = part.rules()
-    found: set[Observation] = set()
     for stack in part.compared:
         for quantity in part.quantities:
             if (seen := stack.mismatch(quantity, rules, arithmetic)) is not None:
-                found.update(o for o, wrong in zip(stack.observations, seen.worst > 1, strict=True) if wrong)
-    return found
+                yield from zip(stack.observations, seen.worst > 1, seen.told, strict=True)
 
 
 def counterexample(evidence: Evidence, observation: Observation, arithmetic: Arithmetic) -> Counterexample | None:
@@ -125,20 +128,12 @@ def split(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> tuple[list[Ca
     wrong: dict[Case, None] = {}
     seen: dict[Case, None] = {}
     for part in evidence:
-        outside, decided = missed(part, arithmetic), _decided(part, arithmetic)
+        each = list(_each(part, arithmetic))
+        outside = {o for o, is_wrong, _ in each if is_wrong}
+        decided = {o for o, _, is_decided in each if is_decided}
         seen.update(dict.fromkeys(o.case for o in part.observations if o in decided))
         wrong.update(dict.fromkeys(o.case for o in part.observations if o in outside))
     return list(wrong), [case for case in seen if case not in wrong]
-
-
-def _decided(part: Evidence, arithmetic: Arithmetic) -> set[Observation]:
-    """The observations with a finite bound somewhere."""
-    found: set[Observation] = set()
-    for stack in part.compared:
-        for quantity in part.quantities:
-            if (seen := stack.mismatch(quantity, part.rules(), arithmetic)) is not None:
-                found.update(o for o, told in zip(stack.observations, seen.told, strict=True) if told)
-    return found
 
 
 def in_common_of(evidence: Sequence[Evidence], arithmetic: Arithmetic) -> str:
